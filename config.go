@@ -1,0 +1,153 @@
+package tenancy
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// The names of the resolvers, as resolution.resolvers lists them.
+const (
+	ResolverJWTClaim  = "jwt_claim"
+	ResolverHeader    = "header"
+	ResolverSubdomain = "subdomain"
+	ResolverPath      = "path"
+	ResolverStatic    = "static"
+)
+
+// The names of the isolation strategies, as lifecycle.isolation_strategy gives them.
+const (
+	StrategyRowLevel = "row_level"
+	StrategySchema   = "schema"
+	StrategyDatabase = "database"
+)
+
+// Config composes a [Tenancy]. The zero value of every switch is the safe one. The four
+// parts Resolution, Lifecycle, Overrides and Integration hold plain values and can come from
+// a file (package tenantconfig); the rest is code.
+type Config struct {
+	// Disabled switches tenancy off: nothing is bound and guards refuse everything.
+	// (enabled: false)
+	Disabled    bool
+	Resolution  ResolutionConfig
+	Lifecycle   LifecycleConfig
+	Overrides   OverridesConfig
+	Integration IntegrationConfig
+
+	// Directory finds tenants for requests. Defaults to Store. One of the two is required.
+	Directory Directory
+	// Store keeps tenants. Without one, Lifecycle answers [errors.ErrUnsupported].
+	Store Store
+	// Membership answers who belongs to a tenant. Defaults to Store, then to Directory, if
+	// it is one. Without any, only trusted resolvers can bind.
+	Membership Membership
+	// ConfigStore keeps the tenants' overrides. Defaults to Store if it is one. Without one,
+	// overrides answer their defaults and cannot be set.
+	ConfigStore ConfigStore
+	// Resolvers are resolvers made in code. When Resolution.Resolvers is empty they are the
+	// chain, in this order; else that list places them by name, beside the built-in ones.
+	Resolvers []Resolver
+	// Provisioner gives new tenants their place. Without one, a tenant has none and is
+	// active at once.
+	Provisioner Provisioner
+	// Subscribers get the domain events. See also Tenancy.Subscribe.
+	Subscribers []Subscriber
+	// OnDecision is called with the decision of each request, on the request's goroutine.
+	OnDecision func(ctx context.Context, d Decision)
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+	// Now is the clock. Defaults to the system's.
+	Now func() time.Time
+	// NewID makes the ids of tenants and events. Defaults to UUIDv7.
+	NewID func() (string, error)
+}
+
+// OnConflict says what happens when two sources name different tenants.
+type OnConflict string
+
+// The ways to treat conflicting sources. The zero value means FirstWins.
+const (
+	FirstWins OnConflict = "first_wins"
+	Reject    OnConflict = "reject"
+)
+
+// ResolutionConfig says how a request names its tenant and what is believed. Durations of
+// zero take the default; negative ones switch the thing off.
+type ResolutionConfig struct {
+	// Resolvers are names in order; the first answer wins. Defaults to jwt_claim, header,
+	// subdomain, path. (resolvers)
+	Resolvers []string
+	// HeaderName defaults to x-tenant-id. (header_name)
+	HeaderName string
+	// SubdomainPattern is the domain whose subdomains are tenants, such as app.com. Empty
+	// switches the subdomain resolver off. (subdomain_pattern)
+	SubdomainPattern string
+	// PathPattern defaults to /tenants/{tenant_id}/. (path_pattern)
+	PathPattern string
+	// JWTClaimKey defaults to tenant_id. (jwt_claim_key)
+	JWTClaimKey string
+	// ValidatorCacheTTL is how long a tenant is cached. Defaults to 300 s.
+	// (validator_cache_ttl)
+	ValidatorCacheTTL time.Duration
+	// NegativeCacheTTL is how long an unknown name is remembered. Defaults to 5 s.
+	// (negative_cache_ttl)
+	NegativeCacheTTL time.Duration
+	// MembershipCacheTTL is how long a membership, or its absence, is cached. Defaults to
+	// 30 s. (membership_cache_ttl)
+	MembershipCacheTTL time.Duration
+	// StaleIfError is how long past its TTL an answer may serve while the catalogue cannot be
+	// asked. Defaults to 60 s. (stale_if_error)
+	StaleIfError time.Duration
+	// CacheSize bounds the cached tenants, and the cached memberships. Defaults to 100 000.
+	// (cache_size)
+	CacheSize int
+	// PollInterval is how often a started Tenancy asks a [ChangeFeed] what changed. Defaults
+	// to 1 s. (poll_interval)
+	PollInterval time.Duration
+	// TrustedResolvers bind without a membership. Defaults to jwt_claim. Naming header,
+	// subdomain or path is refused unless UnsafeTrustClient is set. (trusted_resolvers)
+	TrustedResolvers []string
+	// UnsafeTrustClient lets anybody choose a tenant by a header, subdomain or path that is
+	// named in TrustedResolvers. (unsafe_trust_client)
+	UnsafeTrustClient bool
+	// LaxMembership lets a client's word stand where no Membership is configured or it cannot
+	// be asked. A negative answer refuses all the same. (strict_membership: false)
+	LaxMembership bool
+	// OnConflict defaults to FirstWins. (on_conflict)
+	OnConflict OnConflict
+	// IssuerTenants pins a token issuer to the one tenant, by id or slug, that it may speak
+	// for: a customer's own identity provider. (issuer_tenants)
+	IssuerTenants map[string]string
+	// TrustedProxies are the addresses or prefixes whose X-Forwarded-Host counts. Defaults
+	// to none. (trusted_proxies)
+	TrustedProxies []string
+}
+
+// LifecycleConfig says how tenants come into being.
+type LifecycleConfig struct {
+	// IsolationStrategy is where new tenants' data goes. Defaults to row_level.
+	// (isolation_strategy)
+	IsolationStrategy string
+	// NoAutoProvision leaves a new tenant in provisioning until Lifecycle.Provision is
+	// called. (auto_provision_isolation: false)
+	NoAutoProvision bool
+	// ReservedSlugs are refused at creation, beside [ReservedSlugs]. (reserved_slugs)
+	ReservedSlugs []string
+}
+
+// OverridesConfig says how the tenants' own settings are read.
+type OverridesConfig struct {
+	// CacheTTL is how long a tenant's overrides are cached. Defaults to 60 s. (cache_ttl)
+	CacheTTL time.Duration
+	// Defaults are the values of keys that a tenant has not set. (defaults)
+	Defaults map[string]any
+}
+
+// IntegrationConfig says which libraries follow the tenant of the context.
+type IntegrationConfig struct {
+	// NoCacheKeyPrefix switches the key prefix t:{tenant_id}: off. (cache_key_prefix: false)
+	NoCacheKeyPrefix bool
+	// NoSQLContextBridge switches off the binding of SQL statements to the context's tenant;
+	// isolation.Open then refuses to open. (sql_context_bridge: false)
+	NoSQLContextBridge bool
+}

@@ -1,0 +1,135 @@
+package tenancy
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Directory finds tenants. It is all that the request path needs; an application with its
+// own table of organisations writes this one method.
+type Directory interface {
+	// Lookup returns the tenant that ref names, or [ErrNotFound] when there is none. Any
+	// other error means that the answer is not known. For RefID compare the id exactly as
+	// given; for RefSlug compare the slug, which is lower case; for RefIDOrSlug compare both;
+	// for RefAlias the alias of that kind. The tenant comes back whatever its status is.
+	Lookup(ctx context.Context, ref Ref) (Tenant, error)
+}
+
+// DirectoryFunc makes a [Directory] of a function.
+type DirectoryFunc func(ctx context.Context, ref Ref) (Tenant, error)
+
+// Lookup calls f.
+func (f DirectoryFunc) Lookup(ctx context.Context, ref Ref) (Tenant, error) { return f(ctx, ref) }
+
+// Store keeps tenants. Events given to a write become durable with it or not at all.
+type Store interface {
+	Directory
+	// Create adds a tenant at revision 1. A name that is taken, by an id, slug or alias of any
+	// tenant, purged ones included, is a [*SlugConflictError].
+	Create(ctx context.Context, t Tenant, events ...Event) (Tenant, error)
+	// Update replaces the tenant with t.ID if its revision is still t.Revision, and counts
+	// the revision up; otherwise [ErrConflict]. An unknown id is [ErrNotFound], a taken
+	// name a [*SlugConflictError]. CreatedAt cannot change.
+	Update(ctx context.Context, t Tenant, events ...Event) (Tenant, error)
+	// List returns one page of the tenants that match, ordered by id.
+	List(ctx context.Context, opts ListOptions) (Page, error)
+}
+
+// ListOptions chooses tenants.
+type ListOptions struct {
+	// Statuses keeps tenants in one of these states. Empty means all but purged.
+	Statuses []Status
+	// Parent keeps the tenants that belong to this one. Empty means all.
+	Parent string
+	// Prefix keeps tenants whose slug begins so.
+	Prefix string
+	// After is the Next of the page before, or "" for the first page.
+	After string
+	// Limit is the size of a page. Defaults to 100, at most 1000.
+	Limit int
+}
+
+// PageLimit returns Limit with its default and its bound.
+func (o ListOptions) PageLimit() int {
+	switch {
+	case o.Limit <= 0:
+		return 100
+	case o.Limit > 1000:
+		return 1000
+	default:
+		return o.Limit
+	}
+}
+
+// Includes reports whether a tenant in state s is wanted.
+func (o ListOptions) Includes(s Status) bool {
+	if len(o.Statuses) == 0 {
+		return s != StatusPurged
+	}
+	for _, want := range o.Statuses {
+		if s == want {
+			return true
+		}
+	}
+	return false
+}
+
+// Page is a part of a listing.
+type Page struct {
+	Tenants []Tenant
+	// Next continues the listing, as ListOptions.After; "" on the last page.
+	Next string
+}
+
+// ConfigStore keeps the tenants' overrides.
+type ConfigStore interface {
+	// LoadConfig returns all overrides of a tenant; an empty map when there are none or no
+	// such tenant.
+	LoadConfig(ctx context.Context, tenantID string) (map[string]json.RawMessage, error)
+	// SaveConfig sets an override, or removes it when value is nil, and returns the former
+	// value, nil when there was none. In the same transaction it calls event with the former
+	// value and keeps what comes back, if that has an ID. An unknown tenant is [ErrNotFound].
+	SaveConfig(ctx context.Context, tenantID, key string, value json.RawMessage,
+		event func(old json.RawMessage) Event) (old json.RawMessage, err error)
+}
+
+// ChangeFeed is an optional interface of a [Directory]: it tells what changed, so that the
+// caches of other nodes can follow without a bus.
+type ChangeFeed interface {
+	// Changes returns what changed after the catalogue's revision since. With since < 0 it
+	// returns the current revision and no changes. Revisions are visible in order: after an
+	// answer with Revision r, no change numbered r or less appears.
+	Changes(ctx context.Context, since int64) (Changes, error)
+}
+
+// Changes is a stretch of a catalogue's history.
+type Changes struct {
+	// Revision is the catalogue's revision as of this answer.
+	Revision int64
+	// Tenants are the ids of tenants that changed in any way: record, aliases, overrides or
+	// memberships.
+	Tenants []string
+	// Lost says that the history does not reach back to the revision asked for: drop
+	// everything.
+	Lost bool
+}
+
+// Outbox is an optional interface of a [Store]: the events that wait for delivery.
+type Outbox interface {
+	// PendingEvents returns up to limit undelivered events in the order of their commits.
+	PendingEvents(ctx context.Context, limit int) ([]Event, error)
+	// EventsDelivered removes events from the outbox. An unknown id is no error.
+	EventsDelivered(ctx context.Context, ids ...string) error
+}
+
+// Provisioner gives a tenant the place where its data lives, and takes it away. Every
+// method is idempotent: it may be repeated after an error or a crash.
+type Provisioner interface {
+	// Place decides where a new tenant lives. It changes nothing.
+	Place(ctx context.Context, t Tenant) (Placement, error)
+	// Provision makes the tenant's place complete: database or schema, roles, tables. It
+	// returns the placement with its SchemaVersion.
+	Provision(ctx context.Context, t Tenant) (Placement, error)
+	// Deprovision removes the tenant's data and place for good.
+	Deprovision(ctx context.Context, t Tenant) error
+}

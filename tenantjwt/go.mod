@@ -1,0 +1,7 @@
+module lexigram.dev/tenancy/tenantjwt
+
+go 1.26.0
+
+require lexigram.dev/tenancy v0.0.0
+
+replace lexigram.dev/tenancy => ..
