@@ -1,0 +1,66 @@
+# `go test work` and its like cover every module of go.work; `./...` covers the root module only.
+
+TESTFLAGS ?= -timeout 12m
+FUZZTIME ?= 60s
+SERVERS = TENANCY_REQUIRE_SERVERS=1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## run the demo on http://127.0.0.1:8080 (ARGS="--addr :9000")
+	go run ./cmd/tenancy demo $(ARGS)
+
+.PHONY: test
+test: test-servers ## run every test on real servers, with the race detector
+	$(SERVERS) go test -race $(TESTFLAGS) work
+
+.PHONY: test-short
+test-short: ## run the tests that this machine can: no race detector, missing servers are skipped
+	go test -short $(TESTFLAGS) work
+
+.PHONY: test-servers
+test-servers: ## install what the tests need beside Go: PostgreSQL, PgBouncer, gcc (apt, sudo)
+	scripts/install-servers
+
+.PHONY: lint
+lint: ## check format, vet, tidiness and golangci-lint in every module
+	scripts/lint
+
+.PHONY: fmt
+fmt: ## format every Go file
+	"$$(scripts/tool gofumpt)" -l -w .
+
+.PHONY: tidy
+tidy: ## tidy every module on its own
+	@for dir in $$(go list -m -f '{{.Dir}}'); do echo "tidy $$dir" && (cd "$$dir" && GOWORK=off go mod tidy) || exit 1; done
+
+.PHONY: cover
+cover: test-servers ## measure the coverage of all tests together, into .out/cover.html
+	@mkdir -p .out
+	$(SERVERS) go test $(TESTFLAGS) -coverpkg=lexigram.dev/tenancy/... -coverprofile=.out/cover.txt work
+	go tool cover -html=.out/cover.txt -o .out/cover.html
+	go tool cover -func=.out/cover.txt | tail -n 1
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (60s)
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: bench
+bench: ## run the benchmarks (COUNT=3, BENCH=regexp)
+	scripts/bench
+
+.PHONY: mutants
+mutants: test-servers ## take away one defence at a time and see its test fail (RUN=regexp)
+	$(SERVERS) go run ./internal/mutants $(if $(RUN),-run '$(RUN)')
+
+.PHONY: release-check
+release-check: ## build every module from outside, as a user of the release does
+	cd internal/releasecheck && GOWORK=off go run .
+
+.PHONY: clean
+clean: ## remove what make has installed and written
+	rm -rf .bin .out
