@@ -100,8 +100,8 @@ func postgresBinaries() (string, bool) {
 	if !ok {
 		return "", false
 	}
-	if real, err := filepath.EvalSymlinks(program); err == nil {
-		program = real
+	if target, err := filepath.EvalSymlinks(program); err == nil {
+		program = target
 	}
 	bin := filepath.Dir(program)
 	_, err := os.Stat(filepath.Join(bin, "postgres"))

@@ -308,7 +308,7 @@ func tempRoot(credential *syscall.Credential) string {
 func freePort() (int, error) {
 	const low, high = 15000, 32000
 	for range 200 {
-		port := low + rand.IntN(high-low)
+		port := low + rand.IntN(high-low) //nolint:gosec // a port is no secret
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
