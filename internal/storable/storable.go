@@ -1,0 +1,239 @@
+// Package storable answers which values every store accepts, and in which one form it keeps
+// them, so that a tenant written to one store reads the same from another. It does not know
+// what is stored already.
+package storable
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"lexigram.dev/tenancy"
+)
+
+// The longest values, in bytes. They fit into an index of every engine.
+const (
+	MaxKey      = 255       // of a user id, a configuration key, an event id
+	MaxText     = 4 << 10   // of a tenant's name, reason, region or placement
+	MaxMetadata = 64 << 10  // of a tenant's metadata, keys and values together
+	MaxValue    = 256 << 10 // of an override
+)
+
+// Tenant returns t as stores keep it: a copy, with times in UTC and whole microseconds and
+// no empty slice or map. A value that no store keeps is a [*tenancy.InvalidError].
+func Tenant(t tenancy.Tenant) (tenancy.Tenant, error) {
+	if err := tenancy.CheckID(t.ID); err != nil {
+		return t, err
+	}
+	slug, err := tenancy.CanonicalSlug(t.Slug)
+	if err != nil {
+		return t, err
+	}
+	if slug != t.Slug {
+		return t, &tenancy.InvalidError{
+			Field: "slug", Value: t.Slug, Remedy: fmt.Sprintf("store its canonical form, %q", slug),
+		}
+	}
+	if !t.Status.Valid() {
+		return t, &tenancy.InvalidError{
+			Field: "status", Value: string(t.Status), Remedy: fmt.Sprintf("use one of %v", tenancy.Statuses()),
+		}
+	}
+	if t.Parent != "" {
+		if err := tenancy.CheckID(t.Parent); err != nil {
+			return t, err
+		}
+	}
+	for _, alias := range t.Aliases {
+		if err := tenancy.CheckAlias(alias); err != nil {
+			return t, err
+		}
+	}
+	for _, text := range []struct{ field, value string }{
+		{"name", t.Name},
+		{"status reason", t.StatusReason},
+		{"region", t.Region},
+		{"placement strategy", t.Placement.Strategy},
+		{"placement server", t.Placement.Server},
+		{"placement database", t.Placement.Database},
+		{"placement schema", t.Placement.Schema},
+	} {
+		if err := checkText(text.field, text.value, MaxText); err != nil {
+			return t, err
+		}
+	}
+	size := 0
+	for k, v := range t.Metadata {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return t, &tenancy.InvalidError{Field: "metadata", Value: k, Remedy: "use valid UTF-8"}
+		}
+		size += len(k) + len(v)
+	}
+	if size > MaxMetadata {
+		return t, &tenancy.InvalidError{
+			Field: "metadata", Value: fmt.Sprintf("%d bytes", size),
+			Remedy: fmt.Sprintf("keep at most %d bytes, keys and values together", MaxMetadata),
+		}
+	}
+	t = t.Clone()
+	if len(t.Aliases) == 0 {
+		t.Aliases = nil
+	}
+	if len(t.Metadata) == 0 {
+		t.Metadata = nil
+	}
+	t.CreatedAt, t.UpdatedAt = Time(t.CreatedAt), Time(t.UpdatedAt)
+	return t, nil
+}
+
+// Names returns the keys of t in the shared namespace, each once: id, slug, aliases.
+func Names(t tenancy.Tenant) []string {
+	names := make([]string, 0, 2+len(t.Aliases))
+	seen := make(map[string]bool, cap(names))
+	for _, ref := range t.Names() {
+		if key := ref.Key(); !seen[key] {
+			seen[key] = true
+			names = append(names, key)
+		}
+	}
+	return names
+}
+
+// Without returns the strings of a that are not in b.
+func Without(a, b []string) []string {
+	drop := make(map[string]bool, len(b))
+	for _, s := range b {
+		drop[s] = true
+	}
+	var rest []string
+	for _, s := range a {
+		if !drop[s] {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// Created fills the revision and the times of a new tenant. Times that the caller gave stay.
+func Created(t tenancy.Tenant, now time.Time) tenancy.Tenant {
+	t.Revision = 1
+	if t.CreatedAt.IsZero() {
+		t.CreatedAt = Time(now)
+	}
+	if t.UpdatedAt.IsZero() {
+		t.UpdatedAt = t.CreatedAt
+	}
+	return t
+}
+
+// Updated fills what an update of old may not choose. UpdatedAt is the caller's when it is
+// later than the stored one, else the store's own time.
+func Updated(t, old tenancy.Tenant, now time.Time) tenancy.Tenant {
+	t.Revision = old.Revision + 1
+	t.CreatedAt = old.CreatedAt
+	if !t.UpdatedAt.After(old.UpdatedAt) {
+		t.UpdatedAt = Time(now)
+	}
+	return t
+}
+
+// Events checks events that are to be kept. An event without an ID is refused: nobody could
+// mark it as delivered.
+func Events(events []tenancy.Event) error {
+	for _, e := range events {
+		if e.ID == "" {
+			return &tenancy.InvalidError{
+				Field: "event id", Value: "", Remedy: fmt.Sprintf("give the %s event a unique id", e.Type),
+			}
+		}
+		for _, text := range []struct{ field, value string }{
+			{"event id", e.ID}, {"event tenant id", e.TenantID},
+		} {
+			if err := checkText(text.field, text.value, MaxKey); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// IsTenantID reports whether a tenant could have this id. A store need not be asked about
+// one that could not.
+func IsTenantID(id string) bool { return tenancy.CheckID(id) == nil }
+
+// IsUserID reports whether a membership could name this user.
+func IsUserID(id string) bool { return id != "" && checkText("user id", id, MaxKey) == nil }
+
+// CheckUserID says why [IsUserID] is false.
+func CheckUserID(id string) error { return checkKey("user id", id) }
+
+// CheckConfigKey returns an error when key cannot name an override.
+func CheckConfigKey(key string) error { return checkKey("configuration key", key) }
+
+// CheckConfigValue returns an error when value, which may be nil for none, cannot be kept.
+func CheckConfigValue(key string, value json.RawMessage) error {
+	switch {
+	case value == nil:
+		return nil
+	case len(value) > MaxValue:
+		return &tenancy.InvalidError{
+			Field: "value of " + key, Value: fmt.Sprintf("%d bytes", len(value)),
+			Remedy: fmt.Sprintf("keep at most %d bytes", MaxValue),
+		}
+	case !json.Valid(value) || !utf8.Valid(value):
+		return &tenancy.InvalidError{
+			Field: "value of " + key, Value: shorten(string(value)), Remedy: "use JSON in UTF-8, or nil to remove it",
+		}
+	}
+	return nil
+}
+
+// Member returns m as stores keep it: a copy, no empty slice, the expiry in UTC and whole
+// microseconds.
+func Member(m tenancy.Member) (tenancy.Member, error) {
+	var roles []string
+	for _, role := range m.Roles {
+		if !utf8.ValidString(role) || len(role) > MaxText {
+			return m, &tenancy.InvalidError{
+				Field: "role", Value: shorten(role), Remedy: fmt.Sprintf("use valid UTF-8 of at most %d bytes", MaxText),
+			}
+		}
+		roles = append(roles, role)
+	}
+	return tenancy.Member{Roles: roles, Expires: Time(m.Expires)}, nil
+}
+
+// Time returns t in UTC, cut to whole microseconds, which every engine can keep. The zero
+// time stays zero.
+func Time(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func checkKey(field, s string) error {
+	if s == "" {
+		return &tenancy.InvalidError{Field: field, Value: s, Remedy: "it must not be empty"}
+	}
+	return checkText(field, s, MaxKey)
+}
+
+func checkText(field, s string, limit int) error {
+	if len(s) > limit || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return &tenancy.InvalidError{
+			Field: field, Value: shorten(s),
+			Remedy: fmt.Sprintf("use valid UTF-8 without NUL of at most %d bytes", limit),
+		}
+	}
+	return nil
+}
+
+func shorten(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "…"
+	}
+	return s
+}
