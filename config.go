@@ -1,9 +1,15 @@
 package tenancy
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // The names of the resolvers, as resolution.resolvers lists them.
@@ -150,4 +156,136 @@ type IntegrationConfig struct {
 	// NoSQLContextBridge switches off the binding of SQL statements to the context's tenant;
 	// isolation.Open then refuses to open. (sql_context_bridge: false)
 	NoSQLContextBridge bool
+}
+
+// Defaults, as the configuration table gives them.
+const (
+	defaultHeaderName         = "x-tenant-id"
+	defaultPathPattern        = "/tenants/{tenant_id}/"
+	defaultJWTClaimKey        = "tenant_id"
+	defaultValidatorCacheTTL  = 300 * time.Second
+	defaultNegativeCacheTTL   = 5 * time.Second
+	defaultMembershipCacheTTL = 30 * time.Second
+	defaultStaleIfError       = 60 * time.Second
+	defaultCacheSize          = 100_000
+	defaultPollInterval       = time.Second
+	defaultOverridesCacheTTL  = 60 * time.Second
+)
+
+// withDefaults fills what is zero. With custom resolvers the list of names stays empty when
+// it is: they are the chain.
+func (c ResolutionConfig) withDefaults(custom bool) ResolutionConfig {
+	if len(c.Resolvers) == 0 && !custom {
+		c.Resolvers = []string{ResolverJWTClaim, ResolverHeader, ResolverSubdomain, ResolverPath}
+	}
+	if len(c.TrustedResolvers) == 0 {
+		c.TrustedResolvers = []string{ResolverJWTClaim}
+	}
+	c.HeaderName = cmp.Or(c.HeaderName, defaultHeaderName)
+	c.PathPattern = cmp.Or(c.PathPattern, defaultPathPattern)
+	c.JWTClaimKey = cmp.Or(c.JWTClaimKey, defaultJWTClaimKey)
+	c.ValidatorCacheTTL = cmp.Or(c.ValidatorCacheTTL, defaultValidatorCacheTTL)
+	c.NegativeCacheTTL = cmp.Or(c.NegativeCacheTTL, defaultNegativeCacheTTL)
+	c.MembershipCacheTTL = cmp.Or(c.MembershipCacheTTL, defaultMembershipCacheTTL)
+	c.StaleIfError = cmp.Or(c.StaleIfError, defaultStaleIfError)
+	c.CacheSize = cmp.Or(c.CacheSize, defaultCacheSize)
+	c.PollInterval = cmp.Or(c.PollInterval, defaultPollInterval)
+	c.OnConflict = cmp.Or(c.OnConflict, FirstWins)
+	return c
+}
+
+// withDefaults fills what is zero from the configuration table and from the interfaces that
+// Store and Directory happen to implement.
+func (c Config) withDefaults() Config {
+	c.Resolution = c.Resolution.withDefaults(len(c.Resolvers) > 0)
+	c.Lifecycle.IsolationStrategy = cmp.Or(c.Lifecycle.IsolationStrategy, StrategyRowLevel)
+	c.Overrides.CacheTTL = cmp.Or(c.Overrides.CacheTTL, defaultOverridesCacheTTL)
+	if c.Directory == nil && c.Store != nil {
+		c.Directory = c.Store
+	}
+	if c.Membership == nil {
+		if m, ok := c.Store.(Membership); ok {
+			c.Membership = m
+		} else if m, ok := c.Directory.(Membership); ok {
+			c.Membership = m
+		}
+	}
+	if c.ConfigStore == nil {
+		c.ConfigStore, _ = c.Store.(ConfigStore)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = newUUID
+	}
+	return c
+}
+
+func newUUID() (string, error) {
+	id, err := uuid.NewV7()
+	return id.String(), err
+}
+
+// Validate reports everything in the configuration that cannot work, joined. [New] calls it.
+func (c Config) Validate() error {
+	var problems []error
+	if c.Directory == nil && c.Store == nil {
+		problems = append(problems, &ConfigError{Key: "Directory", Err: errors.New(
+			"required: give a Directory with one method over your own table, or a Store such as sqlstore or memstore")})
+	}
+	if _, err := NewChain(c.Resolution, c.Resolvers...); err != nil {
+		problems = append(problems, err)
+	}
+	switch c.Resolution.OnConflict {
+	case "", FirstWins, Reject:
+	default:
+		problems = append(problems, problem("on_conflict", fmt.Errorf("%q is neither %s nor %s", c.Resolution.OnConflict, FirstWins, Reject)))
+	}
+	if c.Resolution.CacheSize < 0 {
+		problems = append(problems, problem("cache_size", errors.New("must be positive")))
+	}
+	if _, err := c.Resolution.ProxyPrefixes(); err != nil {
+		problems = append(problems, err)
+	}
+	for issuer, name := range c.Resolution.IssuerTenants {
+		if ByIDOrSlug(name).Kind() == RefMalformed {
+			problems = append(problems, problem("issuer_tenants."+issuer, fmt.Errorf("%q is no id or slug", name)))
+		}
+	}
+	for _, slug := range c.Lifecycle.ReservedSlugs {
+		if _, err := CanonicalSlug(slug); err != nil {
+			problems = append(problems, &ConfigError{Key: "lifecycle.reserved_slugs", Err: err})
+		}
+	}
+	for key, value := range c.Overrides.Defaults {
+		if _, err := encodeOverride(key, value); err != nil {
+			problems = append(problems, &ConfigError{Key: "overrides.defaults." + key, Err: err})
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// ProxyPrefixes returns TrustedProxies parsed: prefixes, or single addresses as prefixes.
+func (c ResolutionConfig) ProxyPrefixes() ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	var problems []error
+	for _, s := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(s); err == nil {
+				prefix = netip.PrefixFrom(addr, addr.BitLen())
+			}
+		}
+		if err != nil {
+			problems = append(problems, problem("trusted_proxies", fmt.Errorf("%q is neither an address nor a prefix such as 10.0.0.0/8", s)))
+			continue
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, errors.Join(problems...)
 }

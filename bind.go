@@ -1,0 +1,188 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// boundRequest is everything that one request needs, in one allocation.
+type boundRequest struct {
+	scopeContext
+	decision Decision
+	answers  [4]Answer
+}
+
+// Bind decides which tenant a request belongs to and returns a context that carries the
+// binding, or carries none and the reason why not. It never rejects: that is the guard's.
+// [DecisionFrom] tells what was decided. req is not kept.
+func (tn *Tenancy) Bind(ctx context.Context, req *Request) context.Context {
+	b := &boundRequest{scopeContext: scopeContext{Context: ctx}}
+	d := &b.decision
+	b.scope.decision = d
+	tn.decide(ctx, req, b)
+	b.scope.resolver, b.scope.userID = d.Resolver, d.UserID
+	if d.Outcome == OutcomeBound {
+		b.scope.kind = scopeBound
+	} else if b.scope.tenant != nil {
+		b.scope.kind = scopeCandidate
+	}
+	tn.report(b, d)
+	return b
+}
+
+// decide fills in b's decision, tenant and member.
+func (tn *Tenancy) decide(ctx context.Context, req *Request, b *boundRequest) {
+	d := &b.decision
+	if tn.cfg.Disabled {
+		d.Outcome, d.Err = OutcomeDisabled, ErrDisabled
+		return
+	}
+	identity := req.Identity
+	if req.IdentityErr != nil { // the credentials say nothing, but a public route may still greet
+		identity = Identity{}
+		anonymous := *req
+		anonymous.Identity = identity
+		req = &anonymous
+	}
+	d.UserID, d.Issuer = identity.UserID, identity.Issuer
+	d.Answers = tn.chain.Resolve(ctx, req, b.answers[:0])
+	named := tn.firstNamed(d)
+	if req.IdentityErr != nil {
+		if named >= 0 && d.Answers[named].Err == nil {
+			b.scope.tenant, _, _ = tn.validator.lookup(ctx, d.Ref)
+		}
+		d.Outcome, d.Err = OutcomeUnauthenticated, fmt.Errorf("%w: %w", ErrUnauthenticated, req.IdentityErr)
+		return
+	}
+	if named < 0 {
+		d.Outcome, d.Err = OutcomeNoTenant, ErrNoTenant
+		if identity.Anonymous() {
+			d.Err = ErrUnauthenticated
+			if req.Header != nil && len(req.Header.Values("Authorization")) > 0 {
+				d.Hint = "the request has an Authorization header but no identity: does authentication run before this middleware?"
+			}
+		}
+		return
+	}
+	if err := d.Answers[named].Err; err != nil {
+		d.Outcome, d.Err = OutcomeAmbiguous, err
+		return
+	}
+	tn.authorize(ctx, &identity, named, b)
+	if tn.chain.askAll {
+		tn.reconcile(ctx, named, b)
+	}
+}
+
+// firstNamed returns the index of the answer that counts, or -1.
+func (tn *Tenancy) firstNamed(d *Decision) int {
+	for i := range d.Answers {
+		if a := &d.Answers[i]; a.Err != nil || !a.Ref.IsZero() {
+			d.Resolver, d.Ref = a.Resolver, a.Ref
+			return i
+		}
+	}
+	return -1
+}
+
+// authorize looks the tenant up and decides whether the caller may have it. For outsiders it
+// asks the same questions whether or not the tenant exists and whatever state it is in.
+func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int, b *boundRequest) {
+	d := &b.decision
+	t, stale, err := tn.validator.lookup(ctx, d.Ref)
+	d.Stale = stale
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		d.Outcome, d.Err = OutcomeUnavailable, err
+		return
+	}
+	key := memberKey{userID: identity.UserID, unknown: d.Ref}
+	if t != nil {
+		d.TenantID, d.Slug = t.ID, t.Slug
+		b.scope.tenant = t
+		key = memberKey{userID: identity.UserID, tenantID: t.ID}
+	}
+	trusted := tn.chain.trusted[named]
+	if !trusted && d.Ref.kind != RefMalformed {
+		member, memberErr := tn.validator.member(ctx, key)
+		switch {
+		case memberErr == nil:
+			b.scope.member = member
+		case errors.Is(memberErr, ErrNotMember):
+			d.Outcome, d.Err = OutcomeNotMember, ErrNotMember
+			if identity.Anonymous() {
+				d.Hint = "nobody is authenticated, so no membership can be looked up"
+			}
+		case tn.cfg.Resolution.LaxMembership:
+		case errors.Is(memberErr, ErrUnverifiable):
+			d.Outcome, d.Err = OutcomeUnverifiable, ErrUnverifiable
+			d.Hint = "resolver " + d.Resolver + " is not trusted and there is no Membership to ask"
+		default:
+			d.Outcome, d.Err = OutcomeUnavailable, memberErr
+		}
+	}
+	if t == nil { // whatever the membership said, there is nothing to be a member of
+		if d.Outcome != OutcomeUnavailable {
+			d.Outcome, d.Err = OutcomeNotFound, ErrNotFound
+		}
+		return
+	}
+	if pin, pinned := tn.pins[identity.Issuer]; pinned && !pin.Matches(*t) {
+		d.Outcome, d.Err = OutcomeNotMember, ErrIssuerPinned
+		b.scope.member = nil
+	}
+	if d.Err != nil {
+		return
+	}
+	d.Insider = true
+	if err := t.Status.Err(); err != nil {
+		d.Outcome, d.Err = OutcomeNotActive, err
+		return
+	}
+	d.Outcome = OutcomeBound
+}
+
+// reconcile refuses a request whose sources name different tenants. Whether two names are
+// one tenant's is told to insiders only; for others names that differ are a conflict, so
+// that nobody can learn by trying which id goes with which slug.
+func (tn *Tenancy) reconcile(ctx context.Context, named int, b *boundRequest) {
+	d := &b.decision
+	for _, a := range d.Answers[named+1:] {
+		if a.Err == nil && (a.Ref.IsZero() || a.Ref.Key() == d.Ref.Key()) {
+			continue
+		}
+		if a.Err == nil && d.Insider {
+			t, _, err := tn.validator.lookup(ctx, a.Ref)
+			if err == nil && t.ID == d.TenantID {
+				continue
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				d.Outcome, d.Err = OutcomeUnavailable, err
+				return
+			}
+		}
+		d.Outcome, d.Err = OutcomeConflict, ErrConflictingSources
+		d.Hint = "resolvers " + d.Resolver + " and " + a.Resolver + " differ"
+		b.scope.tenant, b.scope.member = nil, nil
+		return
+	}
+}
+
+// report tells the operators.
+func (tn *Tenancy) report(ctx context.Context, d *Decision) {
+	if tn.cfg.OnDecision != nil {
+		tn.cfg.OnDecision(ctx, *d)
+	}
+	level := slog.LevelDebug
+	switch d.Outcome {
+	case OutcomeBound, OutcomeNoTenant:
+	case OutcomeUnavailable:
+		level = slog.LevelError
+	default:
+		level = slog.LevelInfo
+	}
+	if tn.log.Enabled(ctx, level) {
+		tn.log.LogAttrs(ctx, level, "tenancy: request", slog.Any("decision", *d))
+	}
+}

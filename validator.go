@@ -1,0 +1,186 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Validator answers which tenant a reference names and whether a user belongs to it, from
+// bounded caches in front of a [Directory] and a [Membership]. Absence is remembered too.
+// It is safe for concurrent use.
+type Validator struct {
+	dir     Directory
+	members Membership
+	gens    *generations
+	tenants *cache[Ref, *Tenant]
+	belongs *cache[memberKey, *Member]
+	now     func() time.Time
+	// decoy is the id of some tenant. A membership question about a tenant that does not
+	// exist is asked with it, so that it costs what a question about a real one costs.
+	decoy atomic.Pointer[string]
+}
+
+type memberKey struct {
+	userID   string
+	tenantID string
+	unknown  Ref // instead of tenantID, where no tenant was found
+}
+
+// ValidatorConfig composes a [Validator].
+type ValidatorConfig struct {
+	// Directory is required.
+	Directory Directory
+	// Membership may be nil: then nobody can be verified.
+	Membership Membership
+	// Resolution gives the TTLs and sizes.
+	Resolution ResolutionConfig
+	// Now is the clock. Defaults to the system's.
+	Now func() time.Time
+
+	gens *generations // shared with the overrides
+}
+
+// NewValidator makes a validator. It does no I/O.
+func NewValidator(cfg ValidatorConfig) (*Validator, error) {
+	if cfg.Directory == nil {
+		return nil, &ConfigError{Key: "Directory", Err: errors.New("required")}
+	}
+	if cfg.gens == nil {
+		cfg.gens = newGenerations()
+	}
+	rc := cfg.Resolution.withDefaults(true)
+	v := &Validator{dir: cfg.Directory, members: cfg.Membership, gens: cfg.gens, now: cfg.Now}
+	if v.now == nil {
+		v.now = time.Now
+	}
+	nobody := "00000000-0000-0000-0000-000000000000"
+	v.decoy.Store(&nobody)
+	var err error
+	if v.tenants, err = newCache[Ref, *Tenant](v.gens, cacheConfig{
+		size: rc.CacheSize, ttl: rc.ValidatorCacheTTL, absent: rc.NegativeCacheTTL, stale: rc.StaleIfError, now: cfg.Now,
+	}); err != nil {
+		return nil, err
+	}
+	v.belongs, err = newCache[memberKey, *Member](v.gens, cacheConfig{
+		size: rc.CacheSize, ttl: rc.MembershipCacheTTL, absent: rc.MembershipCacheTTL, stale: rc.StaleIfError, now: cfg.Now,
+	})
+	return v, err
+}
+
+var _ Directory = (*Validator)(nil)
+
+// Lookup returns the tenant that ref names, whatever its status; [ErrNotFound] when there is
+// none or ref is malformed, an error that is [ErrUnavailable] when nobody can tell. The
+// tenant's Aliases and Metadata are shared.
+func (v *Validator) Lookup(ctx context.Context, ref Ref) (Tenant, error) {
+	t, _, err := v.lookup(ctx, ref)
+	if err != nil {
+		return Tenant{}, err
+	}
+	return *t, nil
+}
+
+// Validate returns the tenant that ref names if it is active. Beside the errors of Lookup it
+// returns those of [Status.Err], together with the tenant.
+func (v *Validator) Validate(ctx context.Context, ref Ref) (Tenant, error) {
+	t, err := v.Lookup(ctx, ref)
+	if err != nil {
+		return t, err
+	}
+	return t, t.Status.Err()
+}
+
+// lookup returns a tenant that must not be changed, and whether it may be out of date.
+func (v *Validator) lookup(ctx context.Context, ref Ref) (*Tenant, bool, error) {
+	if e, ok := v.tenants.hit(ref); ok {
+		return e.value, false, nil
+	}
+	if ref.kind == RefNone || ref.kind == RefMalformed {
+		return nil, false, ErrNotFound
+	}
+	e, stale, err := v.tenants.get(ctx, ref, func(ctx context.Context) (loaded[*Tenant], error) {
+		t, err := v.dir.Lookup(ctx, ref)
+		if errors.Is(err, ErrNotFound) {
+			return loaded[*Tenant]{absence: ErrNotFound}, nil
+		}
+		if err != nil {
+			return loaded[*Tenant]{}, err
+		}
+		if t.ID == "" {
+			return loaded[*Tenant]{}, fmt.Errorf("the directory returned a tenant without an id for %s", ref)
+		}
+		t = t.Clone()
+		v.decoy.Store(&t.ID)
+		return loaded[*Tenant]{value: &t, owner: t.ID}, nil
+	})
+	if err != nil {
+		return nil, false, unavailable(ctx, fmt.Errorf("look up tenant %s: %w", ref, err))
+	}
+	return e.value, stale, e.absence
+}
+
+// Authorize returns what the user is in the tenant: [ErrNotMember] when nothing, or no
+// longer; [ErrUnverifiable] without a Membership; an error that is [ErrUnavailable] when
+// nobody can tell.
+func (v *Validator) Authorize(ctx context.Context, userID, tenantID string) (Member, error) {
+	m, err := v.member(ctx, memberKey{userID: userID, tenantID: tenantID})
+	if err != nil {
+		return Member{}, err
+	}
+	return Member{Roles: slices.Clone(m.Roles), Expires: m.Expires}, nil
+}
+
+func (v *Validator) member(ctx context.Context, key memberKey) (*Member, error) {
+	if key.userID == "" {
+		return nil, ErrNotMember
+	}
+	if v.members == nil {
+		return nil, ErrUnverifiable
+	}
+	e, ok := v.belongs.hit(key)
+	if !ok {
+		tenantID := key.tenantID
+		if key.unknown.kind != RefNone {
+			tenantID = *v.decoy.Load()
+		}
+		var err error
+		e, _, err = v.belongs.get(ctx, key, func(ctx context.Context) (loaded[*Member], error) {
+			m, err := v.members.Member(ctx, key.userID, tenantID)
+			if errors.Is(err, ErrNotMember) || errors.Is(err, ErrNotFound) || (err == nil && key.unknown.kind != RefNone) {
+				return loaded[*Member]{owner: key.tenantID, absence: ErrNotMember}, nil
+			}
+			m.Roles = slices.Clone(m.Roles)
+			return loaded[*Member]{value: &m, owner: key.tenantID}, err
+		})
+		if err != nil {
+			return nil, unavailable(ctx, fmt.Errorf("look up the membership of user %q: %w", key.userID, err))
+		}
+	}
+	if e.absence != nil {
+		return nil, e.absence
+	}
+	if m := e.value; m.Expires.IsZero() || v.now().Before(m.Expires) {
+		return m, nil
+	}
+	return nil, ErrNotMember
+}
+
+// unavailable marks err as a failure of the catalogue, unless it is the caller's own end.
+func unavailable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// Invalidate forgets what is known of a tenant: the record under all its names, its members
+// and its overrides; and all names that belonged to nobody, for one of them may be the
+// tenant's now. A load under way does not bring the old answer back.
+func (v *Validator) Invalidate(tenantID string) { v.gens.invalidate(tenantID) }
+
+// InvalidateAll forgets everything, as after a lost connection to whoever tells of changes.
+func (v *Validator) InvalidateAll() { v.gens.invalidateAll() }
