@@ -113,6 +113,9 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (tenancy.Pag
 	if err := alive(ctx, "list tenants"); err != nil {
 		return tenancy.Page{}, err
 	}
+	if _, err := storable.Listing(opts); err != nil {
+		return tenancy.Page{}, fmt.Errorf("list tenants: %w", err)
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	matches := func(t tenancy.Tenant) bool {

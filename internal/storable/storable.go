@@ -21,6 +21,9 @@ const (
 	MaxValue    = 256 << 10 // of an override
 )
 
+// MaxAliases is how many aliases a tenant may have.
+const MaxAliases = 1000
+
 // Tenant returns t as stores keep it: a copy, with times in UTC and whole microseconds and
 // no empty slice or map. A value that no store keeps is a [*tenancy.InvalidError].
 func Tenant(t tenancy.Tenant) (tenancy.Tenant, error) {
@@ -44,6 +47,12 @@ func Tenant(t tenancy.Tenant) (tenancy.Tenant, error) {
 	if t.Parent != "" {
 		if err := tenancy.CheckID(t.Parent); err != nil {
 			return t, err
+		}
+	}
+	if len(t.Aliases) > MaxAliases {
+		return t, &tenancy.InvalidError{
+			Field: "aliases", Value: fmt.Sprintf("%d of them", len(t.Aliases)),
+			Remedy: fmt.Sprintf("keep at most %d", MaxAliases),
 		}
 	}
 	for _, alias := range t.Aliases {
@@ -86,6 +95,31 @@ func Tenant(t tenancy.Tenant) (tenancy.Tenant, error) {
 	}
 	t.CreatedAt, t.UpdatedAt = Time(t.CreatedAt), Time(t.UpdatedAt)
 	return t, nil
+}
+
+// Listing returns the statuses that a listing wants, in the order of [tenancy.Statuses].
+// None means that nothing can match. A cursor that no page gave is an error.
+func Listing(opts tenancy.ListOptions) ([]tenancy.Status, error) {
+	if opts.After != "" && !IsTenantID(opts.After) { // a slug cursor also looks like an id
+		return nil, &tenancy.InvalidError{
+			Field: "cursor", Value: shorten(opts.After), Remedy: "give the Next of the page before, or nothing",
+		}
+	}
+	if opts.Parent != "" && !IsTenantID(opts.Parent) {
+		return nil, nil
+	}
+	for _, c := range []byte(opts.Prefix) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return nil, nil
+		}
+	}
+	var statuses []tenancy.Status
+	for _, status := range tenancy.Statuses() {
+		if opts.Includes(status) {
+			statuses = append(statuses, status)
+		}
+	}
+	return statuses, nil
 }
 
 // Names returns the keys of t in the shared namespace, each once: id, slug, aliases.
