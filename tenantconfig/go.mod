@@ -4,6 +4,8 @@ go 1.26.0
 
 require lexigram.dev/tenancy v0.0.0
 
+require github.com/google/go-cmp v0.7.0
+
 require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/maypok86/otter/v2 v2.4.0 // indirect

@@ -55,7 +55,7 @@ var table = []entry{
 	},
 	{
 		Key{"resolution.resolvers", typeList, `["jwt_claim", "header", "subdomain", "path"]`, "The resolvers in order; the first answer wins."},
-		list(func(c *tenancy.Config) *[]string { return &c.Resolution.Resolvers }, notEmpty, distinct, knownResolver),
+		list(func(c *tenancy.Config) *[]string { return &c.Resolution.Resolvers }, notEmpty, knownResolver, distinct),
 	},
 	{
 		Key{"resolution.header_name", typeText, "x-tenant-id", "The HTTP header that the resolver header reads."},
@@ -105,7 +105,7 @@ var table = []entry{
 	},
 	{
 		Key{"resolution.trusted_resolvers", typeList, `["jwt_claim"]`, "The resolvers that bind without a membership. Naming header, subdomain or path needs unsafe_trust_client."},
-		list(func(c *tenancy.Config) *[]string { return &c.Resolution.TrustedResolvers }, notEmpty, distinct, knownResolver),
+		list(func(c *tenancy.Config) *[]string { return &c.Resolution.TrustedResolvers }, notEmpty, knownResolver, distinct),
 	},
 	{
 		Key{"resolution.unsafe_trust_client", typeBoolean, "false", "True lets anybody choose a tenant by a header, subdomain or path that is named in trusted_resolvers."},

@@ -266,7 +266,11 @@ func (l *loader) readDocument(path string, data []byte) {
 // failSyntax reports that the file is not YAML.
 func (l *loader) failSyntax(path string, err error) {
 	if e, ok := errors.AsType[*yaml.LoadError](err); ok && e.Mark.Line > 0 {
-		l.fail(l.layer, path, e.Mark.Line, topKey, fmt.Errorf("not valid YAML: %s", printable(e.Message)))
+		from := ""
+		if e.ContextMark.Line > 0 && e.ContextMark.Line != e.Mark.Line {
+			from = fmt.Sprintf(", for what begins in line %d", e.ContextMark.Line)
+		}
+		l.fail(l.layer, path, e.Mark.Line, topKey, fmt.Errorf("not valid YAML: %s%s", printable(e.Message), from))
 		return
 	}
 	l.fail(l.layer, path, 0, topKey, fmt.Errorf("not valid YAML: %s", printable(err.Error())))

@@ -1,7 +1,6 @@
 package tenantconfig
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -60,18 +59,16 @@ func misnamed(name string) (key string, err error) {
 	for _, e := range table {
 		variable := e.Variable()
 		variables = append(variables, variable)
+		section := variable[:strings.LastIndex(variable, "__")]
 		switch {
 		case squash(variable) == squash(name):
 			return e.Name, unknown("variable", variable)
-		case strings.HasPrefix(variable, upper+"__"):
-			return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(upper+"__", variablePrefix), "__", ".")) + "*",
+		case squash(section) == squash(name):
+			return e.Name[:strings.LastIndexByte(e.Name, '.')+1] + "*",
 				fmt.Errorf("is a section: set its keys one by one, such as %s", variable)
 		case strings.HasPrefix(upper, variable+"__"):
 			return e.Name, fmt.Errorf("is a part of %s, which is set as a whole, in JSON", variable)
 		}
-	}
-	if upper == variableName || upper == variableName+"_" || upper == variablePrefix {
-		return "*", errors.New("is no variable: set the keys one by one, such as " + variables[0])
 	}
 	return "*", unknown("variable", closest(upper, variables))
 }

@@ -329,7 +329,11 @@ func (v *value) anyMap() (map[string]any, bool) {
 		return nil, false
 	}
 	m := map[string]any{}
-	v.fields(func(name string, item *value) { m[name] = item.any(0) })
+	v.fields(func(name string, item *value) {
+		if m[name] = item.any(0); m[name] == nil && item.ready() && !item.loose && isNull(item.node) {
+			item.fail("is null, which is no value: leave it out")
+		}
+	})
 	return m, true
 }
 
