@@ -244,7 +244,7 @@ func (l *loader) readDocument(path string, data []byte) {
 		return
 	}
 	if root.Kind != yaml.MappingNode {
-		l.fail(l.layer, path, root.Line, topKey, errors.New("the file is not a map: begin it with tenancy:"))
+		l.fail(l.layer, path, root.Line, topKey, errors.New("the file is not a map: write tenancy: and the keys below it"))
 		return
 	}
 	seen := 0

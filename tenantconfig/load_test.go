@@ -452,7 +452,7 @@ func TestProblemsInFiles(t *testing.T) {
 		}},
 		"not YAML":  {"tenancy:\n  enabled: [true\n", []string{"application.yaml:3: tenancy: not valid YAML: did not find expected ',' or ']', for what begins in line 2"}},
 		"not UTF-8": {"a: b\ntenancy: \xff\n", []string{"application.yaml:2: tenancy: the line is not UTF-8: save the file as UTF-8"}},
-		"not a map": {"- tenancy\n", []string{"application.yaml:1: tenancy: the file is not a map: begin it with tenancy:"}},
+		"not a map": {"- tenancy\n", []string{"application.yaml:1: tenancy: the file is not a map: write tenancy: and the keys below it"}},
 		"a section that is text": {"tenancy:\n  resolution: jwt_claim\n", []string{
 			"application.yaml:2: tenancy.resolution: is a section: write its keys below it, indented",
 		}},
