@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 		module, module + "/memstore", module + "/tenancytest",
 	},
 	"tenanthttp":                 {module, module + "/memstore", module + "/tenancytest", module + "/tenanthttp"},
-	"tenantcache":                {module, module + "/memstore", module + "/tenancytest", module + "/tenantcache"},
+	"tenantcache":                {"github.com/maypok86/otter/v2", module, module + "/memstore", module + "/tenancytest", module + "/tenantcache"},
 	"tenancytest":                {"github.com/google/uuid", module, module + "/memstore", module + "/tenancytest"},
 	"memstore":                   {module, module + "/memstore", module + "/storetest", module + "/internal/storable"},
 	"sqlstore":                   {module, module + "/sqlstore", module + "/internal/storable"},
