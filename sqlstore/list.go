@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lexigram.dev/tenancy"
@@ -53,32 +54,45 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (page tenanc
 	return page, nil
 }
 
-// listQuery reads, for each status, a page in the order of an index that begins with the
-// status, and merges these. It asks for one row more than the page has, to know whether
-// another page follows.
+// listQuery reads, for each status, a page from the one index that begins with the filters
+// and goes on in the order of the page, and orders these few rows. It asks for one row more
+// than the page has, to know whether another page follows.
+//
+// Filters are written as bounds of the whole index key, such as (status, id) > (?, ?) AND
+// status <= ?, and the order names the whole key. With plain equality PostgreSQL believes
+// that ids alone are the order and may walk all tenants by their primary key; without a
+// limit in each part it may sort them all.
 func listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query string, args []any) {
-	order := "id"
-	if opts.Prefix != "" {
-		order = "slug"
-	}
 	limit := opts.PageLimit() + 1
 	parts := make([]string, len(statuses))
+	order := "id"
 	for i, status := range statuses {
-		where := "t.status = ?"
-		args = append(args, string(status))
+		var columns []string
+		var key []any
 		if opts.Parent != "" {
-			where += " AND t.parent = ?"
-			args = append(args, opts.Parent)
+			columns, key = append(columns, "t.parent"), append(key, opts.Parent)
 		}
-		if opts.Prefix != "" {
-			where += " AND t.slug >= ? AND t.slug < ?"
-			args = append(args, opts.Prefix, opts.Prefix+"{") // { follows z, the last letter of a slug
+		columns, key = append(columns, "t.status"), append(key, string(status))
+		above, from := ">", opts.After
+		upperColumns, upper := columns, key
+		if opts.Prefix == "" {
+			columns = append(slices.Clone(columns), "t.id")
+		} else {
+			order = "slug"
+			columns = append(slices.Clone(columns), "t.slug")
+			if from < opts.Prefix {
+				above, from = ">=", opts.Prefix
+			}
+			// The bound lies behind all slugs with the prefix: { follows z, their last letter.
+			upperColumns, upper = columns, append(slices.Clone(key), opts.Prefix+"{")
 		}
-		if opts.After != "" {
-			where += " AND t." + order + " > ?"
-			args = append(args, opts.After)
-		}
-		parts[i] = "SELECT " + tenantColumns + " FROM tenancy.tenants AS t WHERE " + where + " ORDER BY t." + order + " LIMIT ?"
+		parts[i] = "SELECT " + tenantColumns + " FROM tenancy.tenants AS t WHERE " +
+			"(" + strings.Join(columns, ", ") + ") " + above + " (" + list(len(columns), "?") + ") AND " +
+			"(" + strings.Join(upperColumns, ", ") + ") <= (" + list(len(upperColumns), "?") + ") " +
+			"ORDER BY " + strings.Join(columns, ", ") + " LIMIT ?"
+		args = append(args, key...)
+		args = append(args, from)
+		args = append(args, upper...)
 		args = append(args, limit)
 	}
 	if len(parts) == 1 {

@@ -83,8 +83,10 @@ var changeExamples = []example{
 	{"a refused write is no change", needChanges, func(f *fixture) {
 		t := f.create(acme("acme"))
 		start := f.revision()
-		_, err := f.Create(f.ctx(), t)
-		f.wantConflict(err, t.ID)
+		taken := acme("acme")
+		taken.ID = "other"
+		_, err := f.Create(f.ctx(), taken)
+		f.wantConflict(err, "acme")
 		t.Revision = 7
 		_, err = f.Update(f.ctx(), t)
 		f.wantError(err, tenancy.ErrConflict)

@@ -89,8 +89,10 @@ var eventExamples = []example{
 	}},
 	{"a refused write keeps no event", needEvents, func(f *fixture) {
 		t := f.create(acme("acme"))
-		_, err := f.Create(f.ctx(), t, event("e-1"))
-		f.wantConflict(err, t.ID)
+		taken := acme("acme")
+		taken.ID = "taken"
+		_, err := f.Create(f.ctx(), taken, event("e-1"))
+		f.wantConflict(err, "acme")
 		stale := t
 		stale.Revision = 9
 		_, err = f.Update(f.ctx(), stale, event("e-2"))

@@ -1,0 +1,240 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/sqlstore"
+)
+
+const many = 100_000
+
+// fill makes many tenants of every status, a tenth with a parent, in one statement.
+var fill = map[sqlstore.Dialect][]string{
+	sqlstore.SQLite: {`
+		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
+		INSERT INTO tenancy_tenants
+		SELECT printf('id-%06d', i), printf('t-%06d', i * 7919 % 100000), 'A tenant',
+			CASE i % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
+				WHEN 3 THEN 'archived' WHEN 4 THEN 'provisioning' ELSE 'active' END, '',
+			CASE WHEN i / 10 % 10 = 0 THEN 'holding' ELSE '' END, '', '{}', 'null', 'null', 1, 0, 0
+		FROM n`,
+		`INSERT INTO tenancy_names SELECT id, id FROM tenancy_tenants UNION ALL SELECT slug, id FROM tenancy_tenants`,
+	},
+	sqlstore.PostgreSQL: {`
+		INSERT INTO tenancy.tenants
+		SELECT 'id-' || lpad(i::text, 6, '0'), 't-' || lpad((i * 7919 % 100000)::text, 6, '0'), 'A tenant',
+			CASE i % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
+				WHEN 3 THEN 'archived' WHEN 4 THEN 'provisioning' ELSE 'active' END, '',
+			CASE WHEN i / 10 % 10 = 0 THEN 'holding' ELSE '' END, '', '{}', 'null', 'null', 1, now(), now()
+		FROM generate_series(0, 99999) AS i`,
+		`INSERT INTO tenancy.names SELECT id, id FROM tenancy.tenants UNION ALL SELECT slug, id FROM tenancy.tenants`,
+		`ANALYZE`,
+	},
+}
+
+// The plan of every offered combination of filters reads rows of one page only, per status,
+// from an index that has them in order.
+func TestListsAndLookupsOfManyTenantsStayOnAnIndex(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		var db *sql.DB
+		var recorded *recorder
+		if e.dialect == sqlstore.SQLite {
+			db, recorded = record(t, "sqlite", sqliteURL(t))
+		} else {
+			server := servers.Postgres(t)
+			db, recorded = record(t, "pgx", server.URL(server.CreateDatabase(t)))
+		}
+		ctx := t.Context()
+		store := newStore(t, db, e.config())
+		if err := store.Migrate(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range fill[e.dialect] {
+			if _, err := db.ExecContext(ctx, statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		only := func(fn func() error) statement {
+			t.Helper()
+			all := recorded.during(func() {
+				if err := fn(); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if len(all) != 1 {
+				t.Fatalf("%d statements are run; want one: %v", len(all), all)
+			}
+			return all[0]
+		}
+		const limit = 50
+		for _, statuses := range [][]tenancy.Status{nil, {tenancy.StatusActive}, {tenancy.StatusArchived, tenancy.StatusPurged}, tenancy.Statuses()} {
+			for _, parent := range []string{"", "holding", "nobody"} {
+				for _, prefix := range []string{"", "t-", "t-00", "x"} {
+					for _, after := range []bool{false, true} {
+						opts := tenancy.ListOptions{Statuses: statuses, Parent: parent, Prefix: prefix, Limit: limit}
+						if after {
+							opts.After = "id-050000"
+							if prefix != "" {
+								opts.After = "t-000700"
+							}
+						}
+						wanted := max(len(statuses), 1) // purged is left out by default, so five
+						if statuses == nil {
+							wanted = 5
+						}
+						s := only(func() error { _, err := store.List(ctx, opts); return err })
+						bounded(t, e, db, fmt.Sprintf("List(%+v)", opts), s, wanted*(limit+1))
+					}
+				}
+			}
+		}
+		for _, ref := range []tenancy.Ref{tenancy.ByID("id-000007"), tenancy.BySlug("t-000007"), tenancy.ByIDOrSlug("t-000007")} {
+			s := only(func() error { _, err := store.Lookup(ctx, ref); return err })
+			bounded(t, e, db, fmt.Sprintf("Lookup(%s)", ref), s, 2)
+		}
+		everyTenantIsListedOnce(t, store)
+	})
+}
+
+func everyTenantIsListedOnce(t *testing.T, store *sqlstore.Store) {
+	t.Helper()
+	seen := map[string]bool{}
+	opts := tenancy.ListOptions{Statuses: tenancy.Statuses(), Limit: 1000}
+	for {
+		page, err := store.List(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tenant := range page.Tenants {
+			seen[tenant.ID] = true
+		}
+		if len(page.Tenants) != 1000 {
+			t.Fatalf("a page has %d tenants; want 1000", len(page.Tenants))
+		}
+		if opts.After = page.Next; opts.After == "" {
+			break
+		}
+	}
+	if len(seen) != many {
+		t.Fatalf("%d tenants were listed; want %d", len(seen), many)
+	}
+}
+
+// bounded fails when a statement reads more rows than limit. What it sorts is then bounded
+// as well.
+func bounded(t *testing.T, e engine, db *sql.DB, what string, s statement, limit int) {
+	t.Helper()
+	if e.dialect == sqlstore.SQLite {
+		for _, step := range sqlitePlan(t, db, s) {
+			// The page of each status comes from a subquery with a limit, and only those few
+			// rows may be scanned and sorted.
+			scans := strings.HasPrefix(step.text, "SCAN") && !tenancy.Status(strings.TrimPrefix(step.text, "SCAN ")).Valid()
+			sorts := strings.Contains(step.text, "TEMP B-TREE") && (step.inSubquery || !strings.HasPrefix(s.text, "SELECT * FROM ("))
+			if scans || sorts {
+				t.Errorf("%s: the plan has a step %q", what, step.text)
+			}
+		}
+		return
+	}
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		plan := postgresPlan(t, db, s, mode)
+		rows := 0
+		plan.walk(func(n node) {
+			if n.Type == "Seq Scan" || n.Type == "Bitmap Heap Scan" {
+				t.Errorf("%s (%s): the plan has a %s on %s", what, mode, n.Type, n.Relation)
+			}
+			if n.Relation != "" {
+				rows += int(n.Rows*n.Loops) + n.Removed
+			}
+		})
+		if rows > limit {
+			t.Errorf("%s (%s): %d rows are read; want %d at most", what, mode, rows, limit)
+		}
+	}
+}
+
+// step is a line of SQLite's plan.
+type step struct {
+	text       string
+	inSubquery bool // it works on what is in the subquery of a FROM, not on its rows
+}
+
+func sqlitePlan(t *testing.T, db *sql.DB, s statement) (steps []step) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+s.text, s.args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	subqueries := map[int]bool{}
+	for rows.Next() {
+		var id, parent, unused int
+		var text string
+		if err := rows.Scan(&id, &parent, &unused, &text); err != nil {
+			t.Fatal(err)
+		}
+		subqueries[id] = subqueries[parent] || strings.HasPrefix(text, "CO-ROUTINE") || strings.HasPrefix(text, "MATERIALIZE")
+		steps = append(steps, step{text, subqueries[parent]})
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(steps) == 0 {
+		t.Fatalf("no plan for %s", s)
+	}
+	return steps
+}
+
+// node is a step of PostgreSQL's plan, as it ran.
+type node struct {
+	Type     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Rows     float64 `json:"Actual Rows"`
+	Loops    float64 `json:"Actual Loops"`
+	Removed  int     `json:"Rows Removed by Filter"`
+	Plans    []node  `json:"Plans"`
+}
+
+func (n node) walk(visit func(node)) {
+	visit(n)
+	for _, child := range n.Plans {
+		child.walk(visit)
+	}
+}
+
+// postgresPlan explains s as a prepared statement, planned with or without its values.
+func postgresPlan(t *testing.T, db *sql.DB, s statement, mode string) node {
+	t.Helper()
+	ctx := t.Context()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	values := make([]string, len(s.args))
+	for i, arg := range s.args {
+		values[i] = "'" + strings.ReplaceAll(fmt.Sprint(arg), "'", "''") + "'"
+	}
+	for _, statement := range []string{"SET plan_cache_mode = " + mode, "PREPARE listing AS " + s.text} {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), "DEALLOCATE listing") }()
+	var text []byte
+	if err := conn.QueryRowContext(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE listing ("+strings.Join(values, ", ")+")").Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	var plans []struct{ Plan node }
+	if err := json.Unmarshal(text, &plans); err != nil {
+		t.Fatal(err)
+	}
+	return plans[0].Plan
+}

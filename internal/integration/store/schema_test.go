@@ -1,0 +1,206 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/sqlstore"
+)
+
+var anyTenant = tenancy.Tenant{ID: "id-acme", Slug: "acme", Status: tenancy.StatusActive}
+
+// calls are all methods that need the schema. With an empty catalogue, Lookup, Member and
+// Update fail for a reason of their own.
+func calls(ctx context.Context, s *sqlstore.Store) map[string]error {
+	errs := map[string]error{"Check": s.Check(ctx)}
+	_, errs["Lookup"] = s.Lookup(ctx, tenancy.BySlug("acme"))
+	_, errs["Create"] = s.Create(ctx, anyTenant)
+	_, errs["Update"] = s.Update(ctx, anyTenant)
+	_, errs["List"] = s.List(ctx, tenancy.ListOptions{})
+	_, errs["LoadConfig"] = s.LoadConfig(ctx, "id-acme")
+	_, errs["SaveConfig"] = s.SaveConfig(ctx, "id-acme", "key", nil, nil)
+	_, errs["Member"] = s.Member(ctx, "alice", "id-acme")
+	errs["SetMember"] = s.SetMember(ctx, "alice", "id-acme", tenancy.Member{})
+	errs["RemoveMember"] = s.RemoveMember(ctx, "alice", "id-acme")
+	_, errs["Changes"] = s.Changes(ctx, 0)
+	_, errs["PendingEvents"] = s.PendingEvents(ctx, 1)
+	errs["EventsDelivered"] = s.EventsDelivered(ctx, "e-1")
+	return errs
+}
+
+func wantSchemaError(t *testing.T, s *sqlstore.Store, have int, remedy string) {
+	t.Helper()
+	for name, err := range calls(t.Context(), s) {
+		wrong, ok := errors.AsType[*sqlstore.SchemaError](err)
+		if !ok || wrong.Have != have || !strings.Contains(err.Error(), remedy) {
+			t.Errorf("%s: %v; want a SchemaError that finds version %d and says %q", name, err, have, remedy)
+		}
+	}
+}
+
+func TestEveryCallOnAMissingSchemaNamesTheRemedy(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		wantSchemaError(t, newStore(t, e.open(t), e.config()), 0, "Store.Migrate")
+	})
+}
+
+func TestEveryCallOnANewerSchemaNamesTheRemedy(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		_, db := migrated(t, e)
+		table := map[sqlstore.Dialect]string{sqlstore.SQLite: "tenancy_schema_versions", sqlstore.PostgreSQL: "tenancy.schema_versions"}[e.dialect]
+		if _, err := db.ExecContext(t.Context(), "INSERT INTO "+table+" (version) VALUES (99)"); err != nil {
+			t.Fatal(err)
+		}
+		store := newStore(t, db, e.config())
+		wantSchemaError(t, store, 99, "deploy a newer version")
+		if _, ok := errors.AsType[*sqlstore.SchemaError](store.Migrate(t.Context())); !ok {
+			t.Error("Migrate touches a newer catalogue")
+		}
+	})
+}
+
+func TestMigrateIsIdempotentAndSafeAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		var processes sync.WaitGroup
+		for range 8 {
+			store := newStore(t, db, e.config()) // each as another process would have it
+			processes.Go(func() {
+				for range 3 {
+					if err := store.Migrate(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := store.Check(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		processes.Wait()
+		store := newStore(t, db, e.config())
+		if _, err := store.Create(t.Context(), anyTenant); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Lookup(t.Context(), tenancy.BySlug("acme")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAFailedMigrationLeavesNothingAndTheConnectionUsable(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		db.SetMaxOpenConns(1)
+		obstacle := map[sqlstore.Dialect][]string{
+			sqlstore.SQLite:     {"CREATE TABLE tenancy_outbox (x)", "DROP TABLE tenancy_outbox"},
+			sqlstore.PostgreSQL: {`CREATE SCHEMA tenancy; CREATE TABLE tenancy.outbox (x int)`, "DROP TABLE tenancy.outbox"},
+		}[e.dialect]
+		if _, err := db.ExecContext(t.Context(), obstacle[0]); err != nil {
+			t.Fatal(err)
+		}
+		store := newStore(t, db, e.config())
+		if err := store.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "0001_catalogue.sql") {
+			t.Fatalf("Migrate: %v; want an error that names the file", err)
+		}
+		wantSchemaError(t, store, 0, "Store.Migrate")
+		if _, err := db.ExecContext(t.Context(), obstacle[1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAnEndedContextEndsAMigration(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		store := newStore(t, e.open(t), e.config())
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := store.Migrate(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatalf("Migrate: %v; want context.Canceled", err)
+		}
+		if err := store.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestTheExportedSchemaAppliedByHandIsTheSame(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		files := sqlstore.Schema(e.dialect)
+		names, err := fs.Glob(files, "*.sql")
+		if err != nil || len(names) == 0 {
+			t.Fatalf("the schema has files %q, error %v", names, err)
+		}
+		for _, name := range names {
+			text, err := fs.ReadFile(files, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		store := newStore(t, db, e.config())
+		if err := errors.Join(store.Check(t.Context()), store.Migrate(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for name, err := range calls(t.Context(), store) {
+			if err != nil && name != "Lookup" && name != "Member" && name != "Update" {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestSQLiteWithoutABusyTimeoutIsRefused(t *testing.T) {
+	t.Parallel()
+	db := open(t, "sqlite", "file:"+t.TempDir()+"/catalogue.db")
+	store := newStore(t, db, sqlstore.Config{Dialect: sqlstore.SQLite})
+	for name, err := range map[string]error{"Migrate": store.Migrate(t.Context()), "Check": store.Check(t.Context())} {
+		if err == nil || !strings.Contains(err.Error(), "_pragma=busy_timeout(10000)") {
+			t.Errorf("%s: %v; want an error that names the remedy", name, err)
+		}
+	}
+}
+
+// The application's role writes the catalogue without owning it.
+func TestPostgreSQLNeedsNoMoreThanTheDocumentedGrants(t *testing.T) {
+	t.Parallel()
+	server := servers.Postgres(t)
+	database := server.CreateDatabase(t)
+	ctx, cfg := t.Context(), sqlstore.Config{Dialect: sqlstore.PostgreSQL}
+	owner := open(t, "pgx", server.URL(database))
+	if err := newStore(t, owner, cfg).Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		`CREATE ROLE catalogue_app LOGIN PASSWORD 'app'`,
+		`GRANT USAGE ON SCHEMA tenancy TO catalogue_app`,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tenancy TO catalogue_app`,
+	} {
+		if _, err := owner.ExecContext(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := newStore(t, open(t, "pgx", server.URLFor("catalogue_app", "app", database)), cfg)
+	if err := store.Migrate(ctx); err != nil { // nothing to do, so nothing more is needed
+		t.Fatal(err)
+	}
+	for name, err := range calls(ctx, store) {
+		if err != nil && name != "Lookup" && name != "Member" && name != "Update" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
