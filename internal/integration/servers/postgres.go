@@ -214,6 +214,18 @@ func (s *PostgresServer) CreateDatabase(t testing.TB) string {
 	return name
 }
 
+// CreateRole creates a role that may log in, with a name and password of its own. Options are
+// those of CREATE ROLE, such as "BYPASSRLS"; empty is a role without any privilege. The role
+// stays until the server ends, for it may own what other databases hold.
+func (s *PostgresServer) CreateRole(t testing.TB, options string) (user, password string) {
+	t.Helper()
+	user, password = "r_"+strings.ToLower(secret()), secret()
+	if err := s.exec("CREATE ROLE " + user + " LOGIN PASSWORD '" + password + "' " + options); err != nil {
+		t.Fatalf("create role %s %s: %v", user, options, err)
+	}
+	return user, password
+}
+
 // exec runs statements as the superuser in the database postgres. The end of the test must not
 // cancel them.
 func (s *PostgresServer) exec(sql string) (err error) {

@@ -96,13 +96,12 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("checks passwords", func(t *testing.T) {
 		t.Parallel()
-		conn := connect(t, pg.URL("postgres"))
-		execSQL(t, conn, "CREATE ROLE checks_passwords LOGIN PASSWORD 'it''s/right?'")
-		own := connect(t, pg.URLFor("checks_passwords", "it's/right?", "postgres"))
-		if got := query[string](t, own, "SELECT current_user"); got != "checks_passwords" {
-			t.Errorf("current_user = %s", got)
+		user, password := pg.CreateRole(t, "BYPASSRLS")
+		own := connect(t, pg.URLFor(user, password, "postgres"))
+		if got := query[string](t, own, "SELECT rolname || ' ' || rolbypassrls || ' ' || rolsuper FROM pg_roles WHERE rolname = current_user"); got != user+" true false" {
+			t.Errorf("connected as %s", got)
 		}
-		_, err := pgx.Connect(t.Context(), pg.URLFor("checks_passwords", "wrong", "postgres"))
+		_, err := pgx.Connect(t.Context(), pg.URLFor(user, "wrong", "postgres"))
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || pgErr.Code != "28P01" {
 			t.Errorf("a wrong password: %v", err)
@@ -177,31 +176,33 @@ func TestPgBouncer(t *testing.T) {
 	pg := servers.Postgres(t)
 	db, other := pg.CreateDatabase(t), pg.CreateDatabase(t)
 	bouncer := servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 2})
-	super := connect(t, pg.URL(db))
-	execSQL(t, super, "CREATE ROLE bouncer_a LOGIN PASSWORD 'a''\"secret'; CREATE ROLE bouncer_b LOGIN PASSWORD 'b'")
+	a, passwordA := pg.CreateRole(t, "")
+	b, _ := pg.CreateRole(t, "")
+	const passwordB = `it's / a "secret" ?`
+	execSQL(t, connect(t, pg.URL(db)), "ALTER ROLE "+b+" PASSWORD 'it''s / a \"secret\" ?'")
 
-	simple := "&default_query_exec_mode=exec"
-	if _, err := pgx.Connect(t.Context(), bouncer.URLFor("bouncer_a", `a'"secret`, db)); err == nil {
+	const mode = "&default_query_exec_mode=exec"
+	if _, err := pgx.Connect(t.Context(), bouncer.URLFor(a, passwordA, db)); err == nil {
 		t.Error("a role that nobody has added is let in")
 	}
-	bouncer.AddUser(t, "bouncer_a", `a'"secret`)
-	bouncer.AddUser(t, "bouncer_b", "b")
+	bouncer.AddUser(t, a, passwordA)
+	bouncer.AddUser(t, b, passwordB)
 	for _, database := range []string{db, other} {
-		for user, password := range map[string]string{"bouncer_a": `a'"secret`, "bouncer_b": "b"} {
-			conn := connect(t, bouncer.URLFor(user, password, database)+simple)
+		for user, password := range map[string]string{a: passwordA, b: passwordB} {
+			conn := connect(t, bouncer.URLFor(user, password, database)+mode)
 			if got := query[string](t, conn, "SELECT session_user || '@' || current_database()"); got != user+"@"+database {
 				t.Errorf("%s at %s arrives as %s", user, database, got)
 			}
 		}
 	}
-	if _, err := pgx.Connect(t.Context(), bouncer.URLFor("bouncer_b", "wrong", db)); err == nil {
+	if _, err := pgx.Connect(t.Context(), bouncer.URLFor(b, "wrong", db)); err == nil {
 		t.Error("a wrong password is let in")
 	}
 
 	// Transaction mode: more clients than server connections, and each is served.
 	backends := map[int]bool{}
 	for range 10 {
-		backends[query[int](t, connect(t, bouncer.URL(db)+simple), "SELECT pg_backend_pid()")] = true
+		backends[query[int](t, connect(t, bouncer.URL(db)+mode), "SELECT pg_backend_pid()")] = true
 	}
 	if len(backends) > 2 {
 		t.Errorf("10 clients used %d server connections, want at most 2", len(backends))
@@ -213,7 +214,7 @@ func TestPgBouncer(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		query[int](t, connect(t, bouncer.URL(db)+simple), "SELECT 1")
+		query[int](t, connect(t, bouncer.URL(db)+mode), "SELECT 1")
 	}
 }
 
