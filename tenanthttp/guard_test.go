@@ -106,7 +106,7 @@ func TestGuardWithoutADecisionSaysHowToRepairIt(t *testing.T) { // changes slog.
 	w := newWorld(t)
 	var ended context.Context
 	if err := w.tn.Within(t.Context(), tenancy.BySlug("acme"), "test", func(ctx context.Context) error {
-		ended = ctx
+		ended = ctx //nolint:fatcontext // kept on purpose, to be used after its end
 		return nil
 	}); err != nil {
 		t.Fatal(err)
