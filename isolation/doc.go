@@ -1,0 +1,19 @@
+// Package isolation answers the question "where does this statement run, and as whom?": its
+// [DB] is an ordinary *sql.DB whose every call runs inside the tenant of its context.
+//
+// [Open] takes the servers that hold tenants' data and a strategy: row_level (one database for
+// all, PostgreSQL's row security is the wall) or database (one database per tenant, here one
+// SQLite file). Handlers keep using database/sql; without a tenant in the context they get
+// tenancy.ErrNoTenant and never rows.
+//
+//	db, err := isolation.Open(isolation.Config{
+//		Servers:  map[string]isolation.Server{"files": isolation.SQLite{Dir: "data", Driver: "sqlite"}},
+//		Strategy: tenancy.StrategyDatabase,
+//	})
+//	rows, err := db.QueryContext(ctx, "SELECT id, text FROM notes")
+//
+// A connection belongs to a tenant inside one statement, one transaction or one leased
+// connection, and is clean again afterwards, whatever happened. The package imports no driver:
+// PostgreSQL comes from tenantpgx.NewConnector, SQLite from the driver that the program
+// registers. It does not find out who the tenant is; that is package tenancy.
+package isolation

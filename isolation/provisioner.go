@@ -1,0 +1,94 @@
+package isolation
+
+import (
+	"context"
+	"fmt"
+
+	"lexigram.dev/tenancy"
+)
+
+var _ tenancy.Provisioner = (*Provisioner)(nil)
+
+// Provisioner gives tenants their place on the servers of a [DB]. Its methods are idempotent
+// and may be called concurrently.
+type Provisioner struct {
+	settled  *settled
+	migrator Migrator
+}
+
+// NewProvisioner returns the provisioner of config. The migrator makes the application's own
+// tables; nil when there are none to make.
+func NewProvisioner(config Config, migrator Migrator) (*Provisioner, error) {
+	s, err := config.settle()
+	if err != nil {
+		return nil, err
+	}
+	return &Provisioner{settled: s, migrator: migrator}, nil
+}
+
+// Place decides where t lives: on the server and by the strategy that are the default now. A
+// tenant that has a place keeps it.
+func (p *Provisioner) Place(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
+	if t.Placement.Strategy != "" {
+		return t.Placement, nil
+	}
+	server := p.settled.servers[p.settled.server]
+	placement, err := p.settled.strategy.Place(ctx, server, t)
+	if err != nil {
+		return tenancy.Placement{}, &tenancy.ProvisionError{TenantID: t.ID, Step: "place", Err: err}
+	}
+	placement.Strategy, placement.Server = p.settled.strategy.Name(), p.settled.server
+	return placement, nil
+}
+
+// Provision makes the place of t complete. For row_level it changes nothing: it checks that the
+// shared tables are walled, and fails otherwise. For database it makes the tenant's database
+// and migrates it.
+func (p *Provisioner) Provision(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
+	strategy, server, placement, err := p.placed(t)
+	if err == nil {
+		t.Placement = placement
+		placement.SchemaVersion, err = strategy.Provision(ctx, server, t, p.migrator)
+	}
+	if err != nil {
+		return t.Placement, &tenancy.ProvisionError{TenantID: t.ID, Step: "provision", Err: err}
+	}
+	return placement, nil
+}
+
+// Deprovision removes the tenant's data: its rows in every walled table in one transaction, or
+// its database.
+func (p *Provisioner) Deprovision(ctx context.Context, t tenancy.Tenant) error {
+	strategy, server, placement, err := p.placed(t)
+	if err == nil {
+		t.Placement = placement
+		err = strategy.Deprovision(ctx, server, t)
+	}
+	if err != nil {
+		return &tenancy.ProvisionError{TenantID: t.ID, Step: "deprovision", Err: err}
+	}
+	return nil
+}
+
+// placed insists on a stored placement: one computed anew could be another tenant's some day.
+func (p *Provisioner) placed(t tenancy.Tenant) (Strategy, Server, tenancy.Placement, error) {
+	if err := tenancy.CheckID(t.ID); err != nil {
+		return nil, nil, tenancy.Placement{}, err
+	}
+	if t.Placement.Strategy == "" {
+		return nil, nil, tenancy.Placement{}, fmt.Errorf("the tenant has no placement: call Place first and store what it returns")
+	}
+	return p.settled.place(&t)
+}
+
+// Setup prepares the default server for its first tenant and after each new version of the
+// application: it migrates the tables that tenants share, then walls them with the server's
+// [RLS]. It uses the migrator's login, may be repeated, and may run in two processes at once.
+// For the strategy database there is nothing to set up.
+func (p *Provisioner) Setup(ctx context.Context) (version int64, err error) {
+	server, ok := p.settled.servers[p.settled.server].(PostgreSQL)
+	if !ok || p.settled.strategy.Name() != tenancy.StrategyRowLevel {
+		return 0, nil
+	}
+	return server.setup(ctx, p.settled.server, p.migrator)
+}

@@ -1,0 +1,149 @@
+package isolation
+
+import "strings"
+
+// statementKind is what the first words of a statement say about the connection it runs on. It
+// never decides who sees which rows, only how a statement is framed and what is cleaned up.
+type statementKind uint8
+
+const (
+	// kindData reads or writes rows and cannot end a transaction.
+	kindData statementKind = iota
+	// kindSession may leave something on the session: a setting, a temporary table, a lock.
+	// Everything that is not known to be harmless is of this kind.
+	kindSession
+	// kindLocal changes the transaction it is in and nothing else.
+	kindLocal
+	// kindTransaction begins or ends a transaction.
+	kindTransaction
+)
+
+// classify looks at the first words of a statement.
+func classify(query string) statementKind {
+	first, rest := word(query)
+	switch first {
+	case "select", "with", "table", "values", "insert", "update", "delete", "merge":
+		if touchesSession(rest) {
+			return kindSession
+		}
+		return kindData
+	case "begin", "start", "commit", "end", "abort":
+		return kindTransaction
+	case "rollback":
+		second, rest := word(rest)
+		if second == "work" || second == "transaction" {
+			second, _ = word(rest)
+		}
+		if second == "to" {
+			return kindLocal
+		}
+		return kindTransaction
+	case "prepare":
+		if second, _ := word(rest); second == "transaction" {
+			return kindTransaction
+		}
+	case "savepoint", "release", "lock", "explain", "show":
+		return kindLocal
+	case "set":
+		if second, _ := word(rest); second == "local" || second == "transaction" || second == "constraints" {
+			return kindLocal
+		}
+	}
+	return kindSession
+}
+
+// touchesSession finds the ways in which a statement about rows can change its session. A false
+// alarm costs a reset, nothing more.
+func touchesSession(rest string) bool {
+	for i := 0; i < len(rest); i++ {
+		switch rest[i] | 0x20 {
+		case 's':
+			if hasFold(rest[i:], "set_config") {
+				return true
+			}
+		case 'a':
+			if hasFold(rest[i:], "advisory_lock") {
+				return true
+			}
+		case 't':
+			if hasFold(rest[i:], "temp ") || hasFold(rest[i:], "temporary ") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// word returns the first word of a statement in lower case, without comments, brackets and
+// semicolons before it, and what follows it.
+func word(s string) (first, rest string) {
+	s = skip(s)
+	n := 0
+	for n < len(s) && isLetter(s[n]) {
+		n++
+	}
+	return lower(s[:n]), s[n:]
+}
+
+func skip(s string) string {
+	for s != "" {
+		switch {
+		case strings.IndexByte(" \t\r\n\f\v(;", s[0]) >= 0:
+			s = s[1:]
+		case strings.HasPrefix(s, "--"):
+			_, s, _ = strings.Cut(s, "\n")
+		case strings.HasPrefix(s, "/*"):
+			s = skipBlockComment(s)
+		default:
+			return s
+		}
+	}
+	return s
+}
+
+// skipBlockComment skips a comment that may contain others, as PostgreSQL's may.
+func skipBlockComment(s string) string {
+	depth := 0
+	for i := 0; i+1 < len(s); i++ {
+		switch s[i : i+2] {
+		case "/*":
+			depth++
+			i++
+		case "*/":
+			depth--
+			i++
+			if depth == 0 {
+				return s[i+1:]
+			}
+		}
+	}
+	return ""
+}
+
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// lower avoids an allocation for the usual spellings.
+func lower(s string) string {
+	for i := range len(s) {
+		if s[i] < 'a' {
+			return strings.ToLower(s)
+		}
+	}
+	return s
+}
+
+// versionQueries are what query layers ask when they open a database, letter by letter. They
+// are answered without a tenant, by the server itself; no other statement is.
+var versionQueries = map[Engine]map[string]bool{
+	EnginePostgreSQL: {
+		"SELECT VERSION()": true, "SELECT version()": true, "select version()": true,
+		"SHOW server_version": true, "SHOW server_version_num": true, "SELECT CURRENT_DATABASE()": true,
+	},
+	EngineSQLite: {
+		"SELECT sqlite_version()": true, "select sqlite_version()": true,
+	},
+}

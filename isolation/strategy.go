@@ -1,0 +1,100 @@
+package isolation
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+
+	"lexigram.dev/tenancy"
+)
+
+// Strategy is a way to keep tenants apart. Its methods may be called concurrently.
+type Strategy interface {
+	// Name is the strategy's name in placements and configuration, such as row_level.
+	Name() string
+	// Supports returns nil when the strategy works on s, else why not and what to do. [Open]
+	// asks; it does no I/O.
+	Supports(s Server) error
+	// Route says where the statements of t run. The placement is t's own, or the default one for
+	// a tenant without. Route is called for every lease; it does no I/O and appends to r.Bind
+	// rather than making a slice.
+	Route(s Server, t *tenancy.Tenant, p tenancy.Placement, r *Route) error
+	// RouteSystem says where statements in system scope run. Without a system login it fails
+	// with [ErrNoSystemLogin].
+	RouteSystem(s Server, r *Route) error
+	// RouteUnbound says where a ping, or a query for the server's version, runs that belongs to no
+	// tenant. The connection must not be able to read any tenant's rows.
+	RouteUnbound(s Server, r *Route) error
+
+	// Place decides where a new tenant lives; see [tenancy.Provisioner]. Server is filled in by
+	// the caller.
+	Place(ctx context.Context, s Server, t tenancy.Tenant) (tenancy.Placement, error)
+	// Provision makes the tenant's place complete and returns the version of its tables. It is
+	// idempotent. m is nil when the application has no migrator.
+	Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (version int64, err error)
+	// Deprovision removes the tenant's data for good. It is idempotent.
+	Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error
+}
+
+// Route is where a statement runs, and how the connection is bound to the tenant.
+type Route struct {
+	// Pool names the placement. Connections are shared between routes with equal pools, so
+	// everything that a connection is opened with must be in it.
+	Pool Pool
+	// Connector opens connections of the pool.
+	Connector driver.Connector
+	// Bind are the settings that bind a connection of a shared pool. Empty means that the whole
+	// pool belongs to the tenant.
+	Bind []Setting
+	// Engine chooses the SQL text for what the driver cannot do by itself.
+	Engine Engine
+}
+
+// Pool identifies a set of interchangeable connections.
+type Pool struct {
+	Server   string
+	Database string
+	Login    string
+}
+
+// Registry holds strategies by name. It does not change once made.
+type Registry struct {
+	strategies map[string]Strategy
+}
+
+// NewRegistry returns a registry of the shipped strategies, row_level and database, and those
+// given. Names are unique: a second strategy of one name is an error.
+func NewRegistry(more ...Strategy) (*Registry, error) {
+	r := &Registry{strategies: make(map[string]Strategy)}
+	for _, s := range append([]Strategy{rowLevel{}, perDatabase{}}, more...) {
+		name := s.Name()
+		switch {
+		case name == "":
+			return nil, fmt.Errorf("isolation strategy %T has no name: return one from Name()", s)
+		case r.strategies[name] != nil:
+			return nil, fmt.Errorf("isolation strategy %q is registered twice: give yours another name", name)
+		}
+		r.strategies[name] = s
+	}
+	return r, nil
+}
+
+// Names returns the registered names in order.
+func (r *Registry) Names() []string {
+	names := make([]string, 0, len(r.strategies))
+	for name := range r.strategies {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Strategy returns the strategy of that name, or an error that lists the names there are.
+func (r *Registry) Strategy(name string) (Strategy, error) {
+	if s := r.strategies[name]; s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("isolation strategy %q: %w: choose one of %q, or register your own with isolation.NewRegistry",
+		name, ErrUnsupported, r.Names())
+}

@@ -1,0 +1,127 @@
+package isolation
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"lexigram.dev/tenancy/isolation/internal/dialect"
+)
+
+// tx is a transaction of one tenant.
+type tx struct {
+	conn  *conn
+	inner driver.Tx
+	unset bool // the binding was set by hand: undo what the session may keep of it
+}
+
+func (t *tx) Commit() error {
+	if t.unset {
+		if err := t.conn.unset(); err != nil {
+			return errors.Join(err, t.Rollback())
+		}
+	}
+	return t.end(t.inner.Commit())
+}
+
+func (t *tx) Rollback() error { return t.end(t.inner.Rollback()) }
+
+func (t *tx) end(err error) error {
+	t.conn.tx = nil
+	if err != nil {
+		if _, knows := t.conn.inner.Conn.(StatusConn); !knows {
+			t.conn.inner.broken = true // nobody knows whether the transaction is over
+		}
+	}
+	if errors.Is(err, driver.ErrBadConn) {
+		t.conn.inner.broken = true
+		return fmt.Errorf("%w (%v)", ErrConnectionLost, err)
+	}
+	return err
+}
+
+// beginInner begins a transaction on the inner connection and binds it.
+func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions) (*tx, error) {
+	if bound, ok := c.inner.Conn.(BoundConn); ok && len(c.route.Bind) > 0 {
+		inner, err := bound.BeginBound(ctx, c.route.Bind, opts)
+		if err != nil {
+			return nil, err
+		}
+		return &tx{conn: c, inner: inner}, nil
+	}
+	inner, err := innerBegin(ctx, c.inner.Conn, opts)
+	if err != nil {
+		return nil, err
+	}
+	t := &tx{conn: c, inner: inner, unset: len(c.route.Bind) > 0}
+	for _, s := range c.route.Bind {
+		sql, err := dialect.SetLocal(s.Name, s.Value)
+		if err == nil {
+			err = execInner(ctx, c.inner.Conn, sql)
+		}
+		if err != nil {
+			c.inner.broken = true
+			_ = t.Rollback()
+			return nil, fmt.Errorf("bind the transaction: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// unset removes what the statements of a transaction may have left on the session under the
+// names of the binding.
+func (c *conn) unset() error {
+	for _, s := range c.route.Bind {
+		if err := execInner(context.Background(), c.inner.Conn, dialect.Unset(s.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execFallback runs a statement in a bound transaction for a driver that is no BoundConn.
+func (c *conn) execFallback(ctx context.Context, _ statementKind, query string, args []driver.NamedValue) (driver.Result, error) {
+	t, err := c.beginInner(ctx, driver.TxOptions{})
+	if err != nil {
+		return nil, c.beginFailed(err)
+	}
+	result, err := innerExec(ctx, c.inner.Conn, query, args)
+	if err == nil {
+		err = ctx.Err() // cancelled in time: it must not take effect
+	}
+	if err != nil {
+		_ = t.Rollback()
+		return nil, c.failed(err, false)
+	}
+	if err := t.Commit(); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// queryFallback runs a statement in a bound transaction that lives as long as its rows.
+func (c *conn) queryFallback(ctx context.Context, _ statementKind, query string, args []driver.NamedValue) (driver.Rows, error) {
+	t, err := c.beginInner(ctx, driver.TxOptions{})
+	if err != nil {
+		return nil, c.beginFailed(err)
+	}
+	rows, err := innerQuery(ctx, c.inner.Conn, query, args)
+	if err != nil {
+		_ = t.Rollback()
+		return nil, c.failed(err, false)
+	}
+	c.open = true
+	return &boundRows{Rows: rows, ctx: ctx, conn: c, tx: t}, nil
+}
+
+// beginFailed lets a failed BEGIN or binding be repeated: nothing of the caller's was written.
+func (c *conn) beginFailed(err error) error {
+	if errors.Is(err, driver.ErrBadConn) {
+		c.inner.broken = true
+		if c.session {
+			return fmt.Errorf("%w (%v)", ErrConnectionLost, err)
+		}
+	}
+	return err
+}
