@@ -147,6 +147,7 @@ var changeExamples = []example{
 		if err := errors.Join(errs...); err != nil {
 			f.Fatal(err)
 		}
+		f.changed(last)
 		for w := range writers {
 			for i := range rounds {
 				if id := acme(fmt.Sprintf("t-%d-%d", w, i)).ID; seen[id] != 1 {

@@ -152,6 +152,7 @@ var memberExamples = []example{
 		if err != nil {
 			f.Fatal(err)
 		}
+		theOnly(f, m.Roles)
 		m.Roles[0] = "owner"
 		f.isMember("alice", t.ID, tenancy.Member{Roles: []string{"guest"}})
 	}},

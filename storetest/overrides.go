@@ -148,6 +148,9 @@ var overrideExamples = []example{
 		if err != nil {
 			f.Fatal(err)
 		}
+		if string(values["key"]) != `111` {
+			f.Fatalf("the value is %s; want 111", values["key"])
+		}
 		values["key"][0], values["more"] = '9', value
 		f.loaded(t.ID, map[string]string{"key": `111`})
 	}},
@@ -175,6 +178,9 @@ var overrideExamples = []example{
 		want := []string{"first: -1", "second: 2-null", "third: null-"}
 		got := []string{}
 		for _, e := range f.pending() {
+			if e.Config == nil {
+				f.Fatalf("event %q has lost what changed", e.ID)
+			}
 			got = append(got, fmt.Sprintf("%s: %s-%s", e.ID, e.Config.Old, e.Config.New))
 		}
 		f.equal("the events", got, want)

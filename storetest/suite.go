@@ -234,6 +234,15 @@ func (f *fixture) list(opts tenancy.ListOptions) []tenancy.Tenant {
 	return nil
 }
 
+// theOnly returns what must be the only element.
+func theOnly[T any](f *fixture, all []T) T {
+	f.Helper()
+	if len(all) != 1 {
+		f.Fatalf("there are %d %T; want one", len(all), *new(T))
+	}
+	return all[0]
+}
+
 func ids(tenants []tenancy.Tenant) []string {
 	list := []string{}
 	for _, t := range tenants {

@@ -1,0 +1,701 @@
+package storetest_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/memstore"
+)
+
+// faults are stores that each break one promise, and the example that must notice.
+var faults = []struct {
+	name       string
+	rejectedBy string // "" for a store without a fault
+	store      func() tenancy.Store
+}{
+	{"no fault", "", func() tenancy.Store { return newWrong() }},
+	{
+		"updates do not compare the revision",
+		"tenants/an update of any other revision is ErrConflict and changes nothing",
+		func() tenancy.Store {
+			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				if old, err := w.Store.Lookup(ctx, tenancy.ByID(t.ID)); err == nil {
+					t.Revision = old.Revision
+				}
+				return w.Store.Update(ctx, t, e...)
+			})
+		},
+	},
+	{
+		"updates compare the revision, then write",
+		"tenants/of many updates of one revision one wins",
+		func() tenancy.Store {
+			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				old, err := w.Store.Lookup(ctx, tenancy.ByID(t.ID))
+				if err != nil || old.Revision != t.Revision {
+					return w.Store.Update(ctx, t, e...)
+				}
+				time.Sleep(time.Millisecond) // the window that every check before a write has
+				for {
+					stored, err := w.Store.Update(ctx, t, e...)
+					if !errors.Is(err, tenancy.ErrConflict) {
+						return stored, err
+					}
+					t.Revision++
+				}
+			})
+		},
+	},
+	{
+		"updates may change CreatedAt",
+		"tenants/an update cannot change CreatedAt",
+		func() tenancy.Store {
+			created := map[string]time.Time{}
+			w := newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				stored, err := w.Store.Update(ctx, t, e...)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				created[t.ID] = t.CreatedAt
+				return stored, err
+			})
+			return w.onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				t, err := w.Store.Lookup(ctx, ref)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if at, ok := created[t.ID]; ok {
+					t.CreatedAt = at
+				}
+				return t, err
+			})
+		},
+	},
+	{
+		"an unknown tenant is an error of the driver",
+		"tenants/nobody is ErrNotFound",
+		func() tenancy.Store {
+			return newWrong().onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				t, err := w.Store.Lookup(ctx, ref)
+				if errors.Is(err, tenancy.ErrNotFound) {
+					err = errors.New("sql: no rows in result set")
+				}
+				return t, err
+			})
+		},
+	},
+	{
+		"maps and slices are shared",
+		"tenants/what goes in and comes out is a copy",
+		func() tenancy.Store {
+			kept := map[string]tenancy.Tenant{}
+			return newWrong().onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				t, err := w.Store.Lookup(ctx, ref)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if known, ok := kept[t.ID]; ok && known.Revision == t.Revision {
+					return known, err
+				}
+				kept[t.ID] = t
+				return t, err
+			})
+		},
+	},
+	{
+		"times come back in the server's zone",
+		"tenants/a time of another zone comes back in UTC",
+		func() tenancy.Store {
+			return newWrong().onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				t, err := w.Store.Lookup(ctx, ref)
+				t.CreatedAt = t.CreatedAt.In(time.FixedZone("CET", 3600))
+				return t, err
+			})
+		},
+	},
+	{
+		"text is cut silently",
+		"tenants/text comes back exactly or is refused",
+		func() tenancy.Store {
+			return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				t.Name, _, _ = strings.Cut(t.Name, "\x00")
+				return w.Store.Create(ctx, t, e...)
+			})
+		},
+	},
+	{
+		"the context is not asked",
+		"tenants/an ended context is an error and changes nothing",
+		func() tenancy.Store {
+			return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				return w.Store.Create(context.WithoutCancel(ctx), t, e...)
+			})
+		},
+	},
+	{
+		"slugs are looked up as ids (B5)",
+		"names/each kind of reference finds its own kind of name only",
+		func() tenancy.Store {
+			return newWrong().onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				if ref.Kind() == tenancy.RefSlug {
+					ref = tenancy.ByID(ref.Value())
+				}
+				return w.Store.Lookup(ctx, ref)
+			})
+		},
+	},
+	{
+		"a lookup by slug finds ids too (B14)",
+		"names/each kind of reference finds its own kind of name only",
+		func() tenancy.Store {
+			return newWrong().onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+				if ref.Kind() == tenancy.RefSlug {
+					ref = tenancy.ByIDOrSlug(ref.Value())
+				}
+				return w.Store.Lookup(ctx, ref)
+			})
+		},
+	},
+	{
+		"an old alias still resolves (B14)",
+		"names/an old alias finds nobody and is free for others",
+		func() tenancy.Store { return rememberNames(tenancy.RefAlias) },
+	},
+	{
+		"an old slug still resolves (B14)",
+		"names/an old slug finds nobody after a rename and is free for others",
+		func() tenancy.Store { return rememberNames(tenancy.RefSlug) },
+	},
+	{
+		"a slug may equal another tenant's id (B14)",
+		"names/a slug cannot be another tenant's id, nor an id another's slug",
+		func() tenancy.Store {
+			return acceptConflicts(func(w *wrong, t tenancy.Tenant, name string) bool {
+				_, err := w.Store.Lookup(context.Background(), tenancy.ByID(name))
+				return err == nil && t.Slug == name && t.ID != name
+			})
+		},
+	},
+	{
+		"ids are compared with their letter case",
+		"names/an id cannot be taken twice, whatever its letter case",
+		func() tenancy.Store {
+			return acceptConflicts(func(_ *wrong, t tenancy.Tenant, name string) bool {
+				return t.ID != name && strings.EqualFold(t.ID, name)
+			})
+		},
+	},
+	{
+		"a refused tenant keeps its slug taken",
+		"names/a refused tenant leaves no name behind",
+		func() tenancy.Store {
+			return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				stored, err := w.Store.Create(ctx, t, e...)
+				if _, taken := errors.AsType[*tenancy.SlugConflictError](err); taken {
+					_, _ = w.Store.Create(ctx, tenancy.Tenant{ID: "left-" + t.Slug, Slug: t.Slug, Status: tenancy.StatusPurged})
+				}
+				return stored, err
+			})
+		},
+	},
+	{
+		"a purged tenant's slug is free (L8)",
+		"names/a purged tenant keeps its id and its slug",
+		func() tenancy.Store {
+			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				if t.Status == tenancy.StatusPurged {
+					gone := t
+					gone.Status, gone.Slug = tenancy.StatusArchived, "gone-"+t.Slug
+					if stored, err := w.Store.Update(ctx, gone); err == nil {
+						t.Slug, t.Revision = gone.Slug, stored.Revision
+					}
+				}
+				return w.Store.Update(ctx, t, e...)
+			})
+		},
+	},
+	{
+		"losers of a race get an error of the driver",
+		"names/of 100 concurrent creators of one slug one wins",
+		func() tenancy.Store {
+			return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				_, before := w.Store.Lookup(ctx, tenancy.BySlug(t.Slug))
+				time.Sleep(time.Millisecond)
+				stored, err := w.Store.Create(ctx, t, e...)
+				if before != nil && err != nil {
+					err = errors.New("duplicate key value violates unique constraint")
+				}
+				return stored, err
+			})
+		},
+	},
+	{
+		"creators check, then write",
+		"names/of 100 concurrent creators of one slug one wins",
+		func() tenancy.Store {
+			return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				_, before := w.Store.Lookup(ctx, tenancy.BySlug(t.Slug))
+				time.Sleep(time.Millisecond)
+				stored, err := w.Store.Create(ctx, t, e...)
+				if before != nil && err != nil {
+					return t, nil
+				}
+				return stored, err
+			})
+		},
+	},
+	{
+		"purged tenants are listed",
+		"lists/without statuses all but purged are listed",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				if len(o.Statuses) == 0 {
+					o.Statuses = tenancy.Statuses()
+				}
+				return w.Store.List(ctx, o)
+			})
+		},
+	},
+	{
+		"the last page has a next",
+		"lists/a full last page has no next",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				page, err := w.Store.List(ctx, o)
+				if n := len(page.Tenants); n == o.PageLimit() {
+					page.Next = page.Tenants[n-1].ID
+				}
+				return page, err
+			})
+		},
+	},
+	{
+		"pages skip a tenant",
+		"lists/pages hold every tenant once, in order of the bytes of the id",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				page, err := w.Store.List(ctx, o)
+				if n := len(page.Tenants); n > 1 && page.Next != "" {
+					page.Tenants = page.Tenants[:n-1]
+				}
+				return page, err
+			})
+		},
+	},
+	{
+		"tenants of a page are not in order",
+		"lists/pages hold every tenant once, in order of the bytes of the id",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				page, err := w.Store.List(ctx, o)
+				slices.Reverse(page.Tenants)
+				return page, err
+			})
+		},
+	},
+	{
+		"a prefix is a pattern",
+		"lists/filters and all their combinations keep what matches",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				o.Prefix, _, _ = strings.Cut(o.Prefix, "%")
+				return w.Store.List(ctx, o)
+			})
+		},
+	},
+	{
+		"a parent is not asked for when there is a status",
+		"lists/filters and all their combinations keep what matches",
+		func() tenancy.Store {
+			return newWrong().onList(func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+				if len(o.Statuses) > 0 {
+					o.Parent = ""
+				}
+				return w.Store.List(ctx, o)
+			})
+		},
+	},
+	{
+		"members of one tenant are members of all",
+		"memberships/a stranger is ErrNotMember, also in a tenant that does not exist",
+		func() tenancy.Store {
+			var all []string
+			w := newWrong()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				w.mu.Lock()
+				all = append(all, t)
+				w.mu.Unlock()
+				return w.Store.SetMember(ctx, u, t, m)
+			}
+			w.member = func(ctx context.Context, u, t string) (tenancy.Member, error) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				for _, id := range append([]string{t}, all...) {
+					if m, err := w.Store.Member(ctx, u, id); err == nil {
+						return m, nil
+					}
+				}
+				return w.Store.Member(ctx, u, t)
+			}
+			return w
+		},
+	},
+	{
+		"an expired member is not shown",
+		"memberships/an expiry comes back in UTC, to the microsecond, also when it is past",
+		func() tenancy.Store {
+			w := newWrong()
+			w.member = func(ctx context.Context, u, t string) (tenancy.Member, error) {
+				m, err := w.Store.Member(ctx, u, t)
+				if err == nil && !m.Expires.IsZero() && m.Expires.Before(time.Now()) {
+					return tenancy.Member{}, tenancy.ErrNotMember
+				}
+				return m, err
+			}
+			return w
+		},
+	},
+	{
+		"an expiry has whole seconds",
+		"memberships/an expiry comes back in UTC, to the microsecond, also when it is past",
+		func() tenancy.Store {
+			w := newWrong()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				m.Expires = m.Expires.Truncate(time.Second)
+				return w.Store.SetMember(ctx, u, t, m)
+			}
+			return w
+		},
+	},
+	{
+		"roles lose their order",
+		"memberships/a membership comes back with its roles in their order",
+		func() tenancy.Store {
+			w := newWrong()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				m.Roles = slices.Sorted(slices.Values(m.Roles))
+				return w.Store.SetMember(ctx, u, t, m)
+			}
+			return w
+		},
+	},
+	{
+		"users are compared without letter case",
+		"memberships/users whose names only look alike are different",
+		func() tenancy.Store {
+			w := newWrong()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				return w.Store.SetMember(ctx, strings.ToLower(u), t, m)
+			}
+			w.member = func(ctx context.Context, u, t string) (tenancy.Member, error) {
+				return w.Store.Member(ctx, strings.ToLower(u), t)
+			}
+			return w
+		},
+	},
+	{
+		"members of unknown tenants are accepted",
+		"memberships/a member of an unknown tenant is refused with ErrNotFound",
+		func() tenancy.Store {
+			w := newWrong()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				if err := w.Store.SetMember(ctx, u, t, m); !errors.Is(err, tenancy.ErrNotFound) {
+					return err
+				}
+				return nil
+			}
+			return w
+		},
+	},
+	{
+		"null removes an override",
+		"overrides/a save returns the former value, and nil removes",
+		func() tenancy.Store {
+			w := newWrong()
+			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
+				if string(v) == "null" {
+					v = nil
+				}
+				return w.Store.SaveConfig(ctx, t, k, v, e)
+			}
+			return w
+		},
+	},
+	{
+		"the former value is read before the write",
+		"overrides/concurrent saves form one chain of former values",
+		func() tenancy.Store {
+			w := newWrong()
+			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
+				before, _ := w.LoadConfig(ctx, t)
+				time.Sleep(time.Millisecond)
+				_, err := w.Store.SaveConfig(ctx, t, k, v, e)
+				return before[k], err
+			}
+			return w
+		},
+	},
+	{
+		"an override's event is kept apart from its change",
+		"overrides/the event is made from the former value and kept with the change",
+		func() tenancy.Store {
+			w := newWrong()
+			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
+				_ = e(nil) // and lost
+				return w.Store.SaveConfig(ctx, t, k, v, nil)
+			}
+			return w
+		},
+	},
+	{
+		"a change is written before its event is made",
+		"overrides/a panic while the event is made leaves nothing",
+		func() tenancy.Store {
+			w := newWrong()
+			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
+				_, _ = w.Store.SaveConfig(ctx, t, k, v, nil)
+				return w.Store.SaveConfig(ctx, t, k, v, e)
+			}
+			return w
+		},
+	},
+	{
+		"changes become visible out of order",
+		"changes/a reader beside concurrent writers sees every change exactly once",
+		func() tenancy.Store {
+			return newWrong().onChanges(func(w *wrong, ctx context.Context, since int64) (tenancy.Changes, error) {
+				c, err := w.Store.Changes(ctx, since)
+				if n := len(c.Tenants); n > 1 { // one transaction has not committed yet
+					c.Tenants = c.Tenants[:n-1]
+				}
+				return c, err
+			})
+		},
+	},
+	{
+		"a change is shown twice",
+		"changes/a reader beside concurrent writers sees every change exactly once",
+		func() tenancy.Store {
+			return newWrong().onChanges(func(w *wrong, ctx context.Context, since int64) (tenancy.Changes, error) {
+				if since > 0 {
+					since--
+				}
+				return w.Store.Changes(ctx, since)
+			})
+		},
+	},
+	{
+		"a restored catalogue is not noticed",
+		"changes/a revision that never was is Lost",
+		func() tenancy.Store {
+			return newWrong().onChanges(func(w *wrong, ctx context.Context, since int64) (tenancy.Changes, error) {
+				c, err := w.Store.Changes(ctx, since)
+				if since > c.Revision {
+					c.Lost = false
+				}
+				return c, err
+			})
+		},
+	},
+	{
+		"memberships are no changes",
+		"changes/memberships are changes of their tenant",
+		func() tenancy.Store {
+			w := newWrong()
+			silent := memstore.New()
+			w.setMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				if _, err := w.Store.Lookup(ctx, tenancy.ByID(t)); err != nil {
+					return err
+				}
+				_, _ = silent.Create(ctx, tenancy.Tenant{ID: t, Slug: "s", Status: tenancy.StatusActive})
+				return silent.SetMember(ctx, u, t, m)
+			}
+			return w
+		},
+	},
+	{
+		"a refused write is a change",
+		"changes/a refused write is no change",
+		func() tenancy.Store {
+			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				stored, err := w.Store.Update(ctx, t, e...)
+				if err != nil {
+					_ = w.Store.SetMember(ctx, "nobody", t.ID, tenancy.Member{})
+				}
+				return stored, err
+			})
+		},
+	},
+	{
+		"a refused write keeps its events",
+		"events/a refused write keeps no event",
+		func() tenancy.Store {
+			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+				stored, err := w.Store.Update(ctx, t, e...)
+				if errors.Is(err, tenancy.ErrConflict) && len(e) > 0 {
+					_, _ = w.Store.SaveConfig(ctx, t.ID, "key", nil, func(json.RawMessage) tenancy.Event { return e[0] })
+				}
+				return stored, err
+			})
+		},
+	},
+	{
+		"events come newest first",
+		"events/events wait in the order of their writes until they are delivered",
+		func() tenancy.Store {
+			w := newWrong()
+			w.pending = func(ctx context.Context, limit int) ([]tenancy.Event, error) {
+				all, err := w.Store.PendingEvents(ctx, 1<<20)
+				slices.Reverse(all)
+				return all[:min(limit, len(all))], err
+			}
+			return w
+		},
+	},
+	{
+		"a read takes events out",
+		"events/events wait in the order of their writes until they are delivered",
+		func() tenancy.Store {
+			w := newWrong()
+			w.pending = func(ctx context.Context, limit int) ([]tenancy.Event, error) {
+				events, err := w.Store.PendingEvents(ctx, limit)
+				for _, e := range events {
+					_ = w.EventsDelivered(ctx, e.ID)
+				}
+				return events, err
+			}
+			return w
+		},
+	},
+}
+
+// wrong is a memstore with some methods replaced.
+type wrong struct {
+	*memstore.Store
+	mu         sync.Mutex
+	lookup     func(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error)
+	create     func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
+	update     func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
+	list       func(ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error)
+	member     func(ctx context.Context, userID, tenantID string) (tenancy.Member, error)
+	setMember  func(ctx context.Context, userID, tenantID string, m tenancy.Member) error
+	saveConfig func(ctx context.Context, tenantID, key string, value json.RawMessage, event func(json.RawMessage) tenancy.Event) (json.RawMessage, error)
+	changes    func(ctx context.Context, since int64) (tenancy.Changes, error)
+	pending    func(ctx context.Context, limit int) ([]tenancy.Event, error)
+}
+
+func newWrong() *wrong {
+	s := memstore.New()
+	return &wrong{
+		Store: s, lookup: s.Lookup, create: s.Create, update: s.Update, list: s.List,
+		member: s.Member, setMember: s.SetMember, saveConfig: s.SaveConfig, changes: s.Changes, pending: s.PendingEvents,
+	}
+}
+
+func (w *wrong) Lookup(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+	return w.lookup(ctx, ref)
+}
+
+func (w *wrong) Create(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+	return w.create(ctx, t, events...)
+}
+
+func (w *wrong) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+	return w.update(ctx, t, events...)
+}
+
+func (w *wrong) List(ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) {
+	return w.list(ctx, o)
+}
+
+func (w *wrong) Member(ctx context.Context, userID, tenantID string) (tenancy.Member, error) {
+	return w.member(ctx, userID, tenantID)
+}
+
+func (w *wrong) SetMember(ctx context.Context, userID, tenantID string, m tenancy.Member) error {
+	return w.setMember(ctx, userID, tenantID, m)
+}
+
+func (w *wrong) SaveConfig(ctx context.Context, tenantID, key string, value json.RawMessage,
+	event func(json.RawMessage) tenancy.Event,
+) (json.RawMessage, error) {
+	return w.saveConfig(ctx, tenantID, key, value, event)
+}
+
+func (w *wrong) Changes(ctx context.Context, since int64) (tenancy.Changes, error) {
+	return w.changes(ctx, since)
+}
+
+func (w *wrong) PendingEvents(ctx context.Context, limit int) ([]tenancy.Event, error) {
+	return w.pending(ctx, limit)
+}
+
+func (w *wrong) onLookup(fn func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error)) *wrong {
+	w.lookup = func(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) { return fn(w, ctx, ref) }
+	return w
+}
+
+type writeFunc func(w *wrong, ctx context.Context, t tenancy.Tenant, events []tenancy.Event) (tenancy.Tenant, error)
+
+func (w *wrong) onCreate(fn writeFunc) *wrong {
+	w.create = func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+		return fn(w, ctx, t, events)
+	}
+	return w
+}
+
+func (w *wrong) onUpdate(fn writeFunc) *wrong {
+	w.update = func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+		return fn(w, ctx, t, events)
+	}
+	return w
+}
+
+func (w *wrong) onList(fn func(w *wrong, ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error)) *wrong {
+	w.list = func(ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error) { return fn(w, ctx, o) }
+	return w
+}
+
+func (w *wrong) onChanges(fn func(w *wrong, ctx context.Context, since int64) (tenancy.Changes, error)) *wrong {
+	w.changes = func(ctx context.Context, since int64) (tenancy.Changes, error) { return fn(w, ctx, since) }
+	return w
+}
+
+// rememberNames finds tenants by names of this kind that they once had.
+func rememberNames(kind tenancy.RefKind) tenancy.Store {
+	once := map[tenancy.Ref]string{}
+	w := newWrong()
+	w.create = func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+		stored, err := w.Store.Create(ctx, t, events...)
+		if err == nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, ref := range stored.Names() {
+				once[ref] = t.ID
+			}
+		}
+		return stored, err
+	}
+	return w.onLookup(func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if id, known := once[ref]; known && ref.Kind() == kind {
+			ref = tenancy.ByID(id)
+		}
+		return w.Store.Lookup(ctx, ref)
+	})
+}
+
+// acceptConflicts pretends to create tenants whose name is taken, when accept says so.
+func acceptConflicts(accept func(w *wrong, t tenancy.Tenant, name string) bool) tenancy.Store {
+	return newWrong().onCreate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
+		stored, err := w.Store.Create(ctx, t, e...)
+		if taken, ok := errors.AsType[*tenancy.SlugConflictError](err); ok && accept(w, t, taken.Name) {
+			return t, nil
+		}
+		return stored, err
+	})
+}
