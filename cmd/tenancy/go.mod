@@ -2,6 +2,47 @@ module lexigram.dev/tenancy/cmd/tenancy
 
 go 1.26.0
 
-require lexigram.dev/tenancy v0.0.0
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/google/uuid v1.6.0
+	github.com/jackc/pgx/v5 v5.12.0
+	github.com/pressly/goose/v3 v3.29.0
+	github.com/spf13/cobra v1.10.2
+	lexigram.dev/tenancy v0.0.0
+	lexigram.dev/tenancy/tenantconfig v0.0.0
+	lexigram.dev/tenancy/tenantjwt v0.0.0
+	modernc.org/sqlite v1.61.1
+)
 
-replace lexigram.dev/tenancy => ../..
+require (
+	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/maypok86/otter/v2 v2.4.0 // indirect
+	github.com/mfridman/interpolate v0.0.2 // indirect
+	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	github.com/sethvargo/go-retry v0.5.0 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+	go.uber.org/multierr v1.11.0 // indirect
+	go.yaml.in/yaml/v4 v4.0.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	modernc.org/libc v1.79.0 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
+)
+
+replace (
+	lexigram.dev/tenancy => ../..
+	lexigram.dev/tenancy/tenantconfig => ../../tenantconfig
+	lexigram.dev/tenancy/tenantgoose => ../../tenantgoose
+	lexigram.dev/tenancy/tenantjwt => ../../tenantjwt
+	lexigram.dev/tenancy/tenantpgx => ../../tenantpgx
+)

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"lexigram.dev/tenancy/cmd/tenancy/demo"
+)
+
+func newDemo() *cobra.Command {
+	var opts demo.Options
+	var addr string
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a notes application for three customers",
+		Long: `Run a notes application for the customers acme, globex and initech, and print curl
+lines to try it with. Without flags it needs no server: each customer has a SQLite
+file of its own. Ctrl-C stops it.
+
+  SQLite (--data)             --isolation database, the default there
+  PostgreSQL (--database-url) --isolation row_level, the default there
+
+Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md explains.`,
+		Example: `  tenancy demo
+  tenancy demo --addr :9000 --data ./demo-data
+  tenancy demo --database-url postgres://postgres@localhost/postgres`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			level := slog.LevelWarn
+			if verbose {
+				level = slog.LevelDebug
+			}
+			opts.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			if err := opts.Validate(); err != nil {
+				return &usageError{c.CommandPath(), err}
+			}
+			return runDemo(c, opts, addr)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `HOST:PORT`; port 0 takes a free one")
+	f.StringVar(&opts.DataDir, "data", "", "keep the data in `DIR` (default a temporary folder, removed at the end)")
+	f.StringVar(&opts.DatabaseURL, "database-url", "", "keep the data in PostgreSQL: the `URL` of a superuser, or of an owner who may create roles")
+	f.StringVar(&opts.PoolerURL, "pooler-url", "", "reach PostgreSQL through PgBouncer at this `URL`; only --database-url's own work goes direct")
+	f.StringVar(&opts.Isolation, "isolation", "", "the isolation `STRATEGY`: database on SQLite, row_level on PostgreSQL")
+	f.StringVar(&opts.ConfigFile, "config", "", "read the tenancy section of an application.yaml `FILE`")
+	f.StringVar(&opts.JWTSecret, "jwt-secret", "", "the HS256 `SECRET` of the tokens (default random)")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log every request's decision")
+	return c
+}
+
+func runDemo(c *cobra.Command, opts demo.Options, addr string) (err error) {
+	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// Listen first: a taken address is told before anything is created.
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s is in use by another program: choose another with --addr, such as --addr 127.0.0.1:0", addr)
+		}
+		return fmt.Errorf("cannot listen on %q: %w", addr, err)
+	}
+	app, err := demo.New(ctx, opts)
+	if err != nil {
+		_ = ln.Close()
+		if ctx.Err() != nil {
+			return nil // Ctrl-C while it started
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, app.Close()) }()
+	guide, err := app.Guide(ln.Addr().String())
+	if err != nil {
+		_ = ln.Close()
+		return err
+	}
+	if _, err := fmt.Fprint(c.OutOrStdout(), guide); err != nil {
+		_ = ln.Close()
+		return err
+	}
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the program at once
+	}()
+	return app.Serve(ctx, ln)
+}
