@@ -2,7 +2,11 @@ module lexigram.dev/tenancy/internal/integration
 
 go 1.26.0
 
-require github.com/jackc/pgx/v5 v5.12.0
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/go-chi/chi/v5 v5.5.0
+	github.com/jackc/pgx/v5 v5.12.0
+)
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
