@@ -1,0 +1,207 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/memstore"
+	"lexigram.dev/tenancy/sqlstore"
+)
+
+// catalogue is everything that a store can do.
+type catalogue interface {
+	tenancy.Store
+	tenancy.ConfigStore
+	tenancy.MemberStore
+	tenancy.ChangeFeed
+	tenancy.Outbox
+}
+
+// A database and memory give the same answers to any sequence of calls. Names are few, so
+// that ids, slugs and aliases collide often.
+func TestADatabaseAnswersAsMemoryDoes(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		db := e.open(t)
+		ctx := t.Context()
+		rapid.Check(t, func(r *rapid.T) {
+			now := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+			clock := func() time.Time { return now }
+			cfg := e.config()
+			cfg.Now = clock
+			real := newStore(t, db, cfg)
+			empty(t, e, real, db)
+			model := memstore.New()
+			model.Now = clock
+			both := pair{r, ctx, model, real}
+			known := map[string]tenancy.Tenant{} // as last read, possibly stale
+			for step := range rapid.IntRange(1, 30).Draw(r, "steps") {
+				now = now.Add(time.Second)
+				both.step(step, known)
+			}
+			both.compareAll()
+		})
+	})
+}
+
+// empty makes a new catalogue in the place of the old one.
+func empty(t *testing.T, e engine, store *sqlstore.Store, db *sql.DB) {
+	t.Helper()
+	if e.dialect == sqlstore.PostgreSQL {
+		if _, err := db.ExecContext(t.Context(), "DROP SCHEMA IF EXISTS tenancy CASCADE"); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		for _, table := range []string{"names", "memberships", "config", "changes", "outbox", "tenants", "meta", "schema_versions"} {
+			if _, err := db.ExecContext(t.Context(), "DROP TABLE IF EXISTS tenancy_"+table); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pair is a store and its model.
+type pair struct {
+	r           *rapid.T
+	ctx         context.Context
+	model, real catalogue
+}
+
+func (p pair) step(step int, known map[string]tenancy.Tenant) {
+	r := p.r
+	name := rapid.SampledFrom([]string{"a", "b", "c", "a-1", "B", "A-1"})
+	id := name.Draw(r, "id")
+	event := tenancy.Event{ID: fmt.Sprintf("e-%d", step), Type: tenancy.TenantUpdated, TenantID: id}
+	switch rapid.IntRange(0, 9).Draw(r, "what") {
+	case 0, 1, 2:
+		t := p.drawTenant(id)
+		p.same("Create", func(c catalogue) any { return result(c.Create(p.ctx, t, event)) })
+	case 3, 4, 5:
+		t := p.drawTenant(id)
+		t.Revision = known[id].Revision
+		p.same("Update", func(c catalogue) any { return result(c.Update(p.ctx, t, event)) })
+	case 6:
+		user, m := name.Draw(r, "user"), tenancy.Member{Roles: rapid.SliceOfN(name, 0, 3).Draw(r, "roles")}
+		p.same("SetMember", func(c catalogue) any { return kind(c.SetMember(p.ctx, user, id, m)) })
+	case 7:
+		user := name.Draw(r, "user")
+		p.same("RemoveMember", func(c catalogue) any { return kind(c.RemoveMember(p.ctx, user, id)) })
+	case 8:
+		key := name.Draw(r, "key")
+		value := rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`1`), json.RawMessage(`{"a":[null]}`)}).Draw(r, "value")
+		p.same("SaveConfig", func(c catalogue) any {
+			return result(c.SaveConfig(p.ctx, id, key, value, func(old json.RawMessage) tenancy.Event {
+				e := event
+				e.Config = &tenancy.ConfigChange{Key: key, Old: old, New: value}
+				return e
+			}))
+		})
+	case 9:
+		p.same("EventsDelivered", func(c catalogue) any {
+			return kind(c.EventsDelivered(p.ctx, fmt.Sprintf("e-%d", step/2), fmt.Sprintf("e-%d", step/3)))
+		})
+	}
+	if t, err := p.model.Lookup(p.ctx, tenancy.ByID(id)); err == nil && rapid.Bool().Draw(r, "reads again") {
+		known[t.ID] = t
+	}
+}
+
+func (p pair) drawTenant(id string) tenancy.Tenant {
+	slug := rapid.SampledFrom([]string{"a", "b", "c", "a-1", "d", "A"}).Draw(p.r, "slug")
+	alias := rapid.SampledFrom([]tenancy.Ref{
+		tenancy.Alias("x", "a"), tenancy.Alias("x", "b"), tenancy.Alias("y", "a"), tenancy.Alias("domain", "Shop.Example"),
+	})
+	return tenancy.Tenant{
+		ID: id, Slug: slug, Name: id, Parent: rapid.SampledFrom([]string{"", "a", "b"}).Draw(p.r, "parent"),
+		Status:   rapid.SampledFrom(append(tenancy.Statuses(), tenancy.StatusActive, tenancy.StatusActive)).Draw(p.r, "status"),
+		Aliases:  rapid.SliceOfN(alias, 0, 3).Draw(p.r, "aliases"),
+		Metadata: rapid.SampledFrom([]map[string]string{nil, {}, {"k": "v"}}).Draw(p.r, "metadata"),
+	}
+}
+
+// compareAll compares all that can be read.
+func (p pair) compareAll() {
+	for _, name := range []string{"a", "A", "b", "B", "c", "d", "a-1", "A-1", "nobody"} {
+		for _, ref := range []tenancy.Ref{
+			tenancy.ByID(name), tenancy.BySlug(name), tenancy.ByIDOrSlug(name), tenancy.Alias("x", name), tenancy.Alias("y", name),
+		} {
+			p.same("Lookup("+ref.String()+")", func(c catalogue) any { return result(c.Lookup(p.ctx, ref)) })
+		}
+		p.same("LoadConfig("+name+")", func(c catalogue) any { return result(c.LoadConfig(p.ctx, name)) })
+		for _, user := range []string{"a", "b", "c", "a-1", "B", "A-1"} {
+			p.same("Member("+user+", "+name+")", func(c catalogue) any { return result(c.Member(p.ctx, user, name)) })
+		}
+	}
+	for _, status := range append(tenancy.Statuses(), "") {
+		for _, parent := range []string{"", "a"} {
+			for _, prefix := range []string{"", "a", "a-"} {
+				opts := tenancy.ListOptions{Parent: parent, Prefix: prefix, Limit: 2}
+				if status != "" {
+					opts.Statuses = []tenancy.Status{status, tenancy.StatusActive}
+				}
+				for {
+					var next string
+					p.same(fmt.Sprintf("List(%+v)", opts), func(c catalogue) any {
+						page, err := c.List(p.ctx, opts)
+						next = page.Next
+						page.Tenants = slices.Clip(page.Tenants)
+						return result(page, err)
+					})
+					if opts.After = next; next == "" {
+						break
+					}
+				}
+			}
+		}
+	}
+	for since := range int64(40) {
+		p.same(fmt.Sprintf("Changes(%d)", since-1), func(c catalogue) any { return result(c.Changes(p.ctx, since-1)) })
+	}
+	p.same("PendingEvents", func(c catalogue) any { return result(c.PendingEvents(p.ctx, 100)) })
+}
+
+func (p pair) same(what string, call func(c catalogue) any) {
+	p.r.Helper()
+	want, got := call(p.model), call(p.real)
+	if !reflect.DeepEqual(got, want) {
+		p.r.Fatalf("%s differs:\ndatabase %+v\n  memory %+v", what, got, want)
+	}
+}
+
+type answer struct {
+	Value any
+	Error string
+}
+
+func result[T any](value T, err error) answer { return answer{value, kind(err)} }
+
+// kind returns the part of an error that callers may rely on.
+func kind(err error) string {
+	if err == nil {
+		return ""
+	}
+	if taken, ok := errors.AsType[*tenancy.SlugConflictError](err); ok {
+		return taken.Error()
+	}
+	if invalid, ok := errors.AsType[*tenancy.InvalidError](err); ok {
+		return invalid.Error()
+	}
+	for _, known := range []error{tenancy.ErrNotFound, tenancy.ErrConflict, tenancy.ErrNotMember} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return "unexpected: " + err.Error()
+}

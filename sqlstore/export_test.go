@@ -1,0 +1,4 @@
+package sqlstore
+
+// CheckVersion is checkVersion, for tests.
+var CheckVersion = checkVersion
