@@ -1,0 +1,89 @@
+package tenantpgx
+
+import (
+	"container/list"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// maxDescriptions bounds the statements that a connector remembers.
+const maxDescriptions = 1024
+
+// description is what encoding a statement's parameters and asking for its results needs. What
+// the results are is told by the server each time, so that a changed table cannot be misread.
+type description struct {
+	*pgconn.StatementDescription
+	resultFormats []int16
+}
+
+// descriptions remembers the statements used last. All connections of a connector share it.
+type descriptions struct {
+	mu    sync.Mutex
+	size  int
+	used  *list.List // of *entry, the one used last in front
+	byKey map[string]*list.Element
+}
+
+type entry struct {
+	sql  string
+	desc *description
+}
+
+func newDescriptions(size int) *descriptions {
+	return &descriptions{size: size, used: list.New(), byKey: make(map[string]*list.Element)}
+}
+
+func (d *descriptions) get(sql string) *description {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.byKey[sql]
+	if e == nil {
+		return nil
+	}
+	d.used.MoveToFront(e)
+	return e.Value.(*entry).desc
+}
+
+func (d *descriptions) put(sql string, described *pgconn.StatementDescription) *description {
+	desc := &description{StatementDescription: described, resultFormats: make([]int16, len(described.Fields))}
+	for i, f := range described.Fields {
+		desc.resultFormats[i] = resultFormat(f.DataTypeOID)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.byKey[sql]; e != nil {
+		e.Value.(*entry).desc = desc
+		return desc
+	}
+	d.byKey[sql] = d.used.PushFront(&entry{sql, desc})
+	if d.used.Len() > d.size {
+		last := d.used.Back()
+		d.used.Remove(last)
+		delete(d.byKey, last.Value.(*entry).sql)
+	}
+	return desc
+}
+
+// drop forgets a statement that failed: its tables may have changed.
+func (d *descriptions) drop(sql string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.byKey[sql]; e != nil {
+		d.used.Remove(e)
+		delete(d.byKey, sql)
+	}
+}
+
+// resultFormat chooses the same formats as pgx's stdlib.
+func resultFormat(oid uint32) int16 {
+	switch oid {
+	case pgtype.BoolOID, pgtype.ByteaOID, pgtype.CIDOID, pgtype.DateOID, pgtype.Float4OID, pgtype.Float8OID,
+		pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID, pgtype.TimestampOID,
+		pgtype.TimestamptzOID, pgtype.XIDOID:
+		return pgtype.BinaryFormatCode
+	default:
+		return pgtype.TextFormatCode
+	}
+}
