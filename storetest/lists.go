@@ -61,8 +61,13 @@ var listExamples = []example{
 			}
 		}
 		for _, statuses := range [][]tenancy.Status{
-			nil, {tenancy.StatusActive}, {tenancy.StatusPurged}, {tenancy.StatusArchived, tenancy.StatusActive},
-			{tenancy.StatusActive, tenancy.StatusActive}, {"unknown"}, tenancy.Statuses(),
+			nil,
+			{tenancy.StatusActive},
+			{tenancy.StatusPurged},
+			{tenancy.StatusArchived, tenancy.StatusActive},
+			{tenancy.StatusActive, tenancy.StatusActive},
+			{"unknown"},
+			tenancy.Statuses(),
 		} {
 			for _, parent := range []string{"", "holding", "Holding", "nobody", `x' OR '1'='1`, "a\x00"} {
 				for _, prefix := range []string{"", "a", "ab", "a-", "abc3", "z", "%", "a%", "_", "A", "-", `a' OR '1'='1`, "a\x00"} {

@@ -66,7 +66,8 @@ var tenantExamples = []example{
 	{"nobody is ErrNotFound", nil, func(f *fixture) {
 		f.create(complete())
 		for _, ref := range []tenancy.Ref{
-			{}, tenancy.ByID("nobody"), tenancy.BySlug("nobody"), tenancy.ByIDOrSlug("nobody"),
+			{},
+			tenancy.ByID("nobody"), tenancy.BySlug("nobody"), tenancy.ByIDOrSlug("nobody"),
 			tenancy.Alias("stripe", "nobody"), tenancy.ByID("not an id"), tenancy.BySlug("-"),
 		} {
 			f.findsNobody(ref)

@@ -38,11 +38,11 @@ func TestADatabaseAnswersAsMemoryDoes(t *testing.T) {
 			clock := func() time.Time { return now }
 			cfg := e.config()
 			cfg.Now = clock
-			real := newStore(t, db, cfg)
-			empty(t, e, real, db)
+			database := newStore(t, db, cfg)
+			empty(t, e, database, db)
 			model := memstore.New()
 			model.Now = clock
-			both := pair{r, ctx, model, real}
+			both := pair{r, ctx, model, database}
 			known := map[string]tenancy.Tenant{} // as last read, possibly stale
 			for step := range rapid.IntRange(1, 30).Draw(r, "steps") {
 				now = now.Add(time.Second)
@@ -74,9 +74,9 @@ func empty(t *testing.T, e engine, store *sqlstore.Store, db *sql.DB) {
 
 // pair is a store and its model.
 type pair struct {
-	r           *rapid.T
-	ctx         context.Context
-	model, real catalogue
+	r               *rapid.T
+	ctx             context.Context
+	model, database catalogue
 }
 
 func (p pair) step(step int, known map[string]tenancy.Tenant) {
@@ -174,7 +174,7 @@ func (p pair) compareAll() {
 
 func (p pair) same(what string, call func(c catalogue) any) {
 	p.r.Helper()
-	want, got := call(p.model), call(p.real)
+	want, got := call(p.model), call(p.database)
 	if !reflect.DeepEqual(got, want) {
 		p.r.Fatalf("%s differs:\ndatabase %+v\n  memory %+v", what, got, want)
 	}

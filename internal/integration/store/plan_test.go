@@ -17,7 +17,8 @@ const many = 100_000
 
 // fill makes many tenants of every status, a tenth with a parent, in one statement.
 var fill = map[sqlstore.Dialect][]string{
-	sqlstore.SQLite: {`
+	sqlstore.SQLite: {
+		`
 		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
 		INSERT INTO tenancy_tenants
 		SELECT printf('id-%06d', i), printf('t-%06d', i * 7919 % 100000), 'A tenant',
@@ -27,7 +28,8 @@ var fill = map[sqlstore.Dialect][]string{
 		FROM n`,
 		`INSERT INTO tenancy_names SELECT id, id FROM tenancy_tenants UNION ALL SELECT slug, id FROM tenancy_tenants`,
 	},
-	sqlstore.PostgreSQL: {`
+	sqlstore.PostgreSQL: {
+		`
 		INSERT INTO tenancy.tenants
 		SELECT 'id-' || lpad(i::text, 6, '0'), 't-' || lpad((i * 7919 % 100000)::text, 6, '0'), 'A tenant',
 			CASE i % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
