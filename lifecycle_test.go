@@ -176,8 +176,16 @@ func TestB03ReservedAndMalformedNamesAreRefused(t *testing.T) {
 	t.Parallel()
 	tn, _ := newLifecycle(t, &provisioner{}, func(c *tenancy.Config) { c.Lifecycle.ReservedSlugs = []string{"jobs"} })
 	for _, cmd := range []tenancy.CreateTenant{
-		{Slug: "www"}, {Slug: "API"}, {Slug: "admin"}, {Slug: "public"}, {Slug: "pg-catalog"}, {Slug: "information-schema"}, {Slug: "jobs"},
-		{ID: "pg_catalog", Slug: "a"}, {ID: "information_schema", Slug: "a"}, {ID: "WWW", Slug: "a"},
+		{Slug: "www"},
+		{Slug: "API"},
+		{Slug: "admin"},
+		{Slug: "public"},
+		{Slug: "pg-catalog"},
+		{Slug: "information-schema"},
+		{Slug: "jobs"},
+		{ID: "pg_catalog", Slug: "a"},
+		{ID: "information_schema", Slug: "a"},
+		{ID: "WWW", Slug: "a"},
 	} {
 		var taken *tenancy.SlugConflictError
 		_, err := tn.Lifecycle().Create(t.Context(), cmd)
@@ -186,8 +194,14 @@ func TestB03ReservedAndMalformedNamesAreRefused(t *testing.T) {
 		}
 	}
 	for _, cmd := range []tenancy.CreateTenant{
-		{}, {Slug: "a b"}, {Slug: "pg_catalog"}, {Slug: strings.Repeat("a", 64)}, {Slug: "a", ID: "../x"}, {Slug: "a", Name: "x\ny"},
-		{Slug: "a", Name: strings.Repeat("x", 201)}, {Slug: "a", Aliases: []tenancy.Ref{tenancy.BySlug("b")}},
+		{},
+		{Slug: "a b"},
+		{Slug: "pg_catalog"},
+		{Slug: strings.Repeat("a", 64)},
+		{Slug: "a", ID: "../x"},
+		{Slug: "a", Name: "x\ny"},
+		{Slug: "a", Name: strings.Repeat("x", 201)},
+		{Slug: "a", Aliases: []tenancy.Ref{tenancy.BySlug("b")}},
 		{Slug: "a", Aliases: []tenancy.Ref{tenancy.Alias("x", "1"), tenancy.Alias("x", "1")}},
 		{Slug: "a", Metadata: map[string]string{"k": strings.Repeat("x", 65<<10)}},
 	} {

@@ -16,7 +16,7 @@ func TestWithinBindsForTheTimeOfItsFunction(t *testing.T) {
 	var kept context.Context
 	boom := errors.New("boom")
 	err := tn.Within(t.Context(), tenancy.Alias("stripe", "cus_1"), "stripe evt_1", func(ctx context.Context) error {
-		kept = ctx
+		kept = ctx //nolint:fatcontext // that it is kept is what is tested
 		b, err := tenancy.Require(ctx)
 		if err != nil || b.Tenant.Slug != "acme" || b.Reason != "stripe evt_1" || b.Resolver != "within" {
 			t.Errorf("%+v, %v", b, err)
@@ -47,7 +47,10 @@ func TestWithinEndsAlsoWhenItsFunctionPanics(t *testing.T) {
 				t.Error("the panic was swallowed")
 			}
 		}()
-		_ = tn.Within(t.Context(), tenancy.BySlug("acme"), "test", func(ctx context.Context) error { kept = ctx; panic("boom") })
+		_ = tn.Within(t.Context(), tenancy.BySlug("acme"), "test", func(ctx context.Context) error {
+			kept = ctx //nolint:fatcontext // that it is kept is what is tested
+			panic("boom")
+		})
 	}()
 	if _, err := tenancy.ScopeOf(kept); !errors.Is(err, tenancy.ErrScopeEnded) {
 		t.Error(err)
