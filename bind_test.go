@@ -231,6 +231,17 @@ func TestWithoutMembershipOnlyTrustedSourcesBind(t *testing.T) {
 	}
 }
 
+func TestNoSourceNeedsToBeTrusted(t *testing.T) {
+	t.Parallel()
+	tn := newTenancy(t, newDirectory(), func(c *tenancy.Config) { c.Resolution.TrustedResolvers = []string{} })
+	if _, d := bind(tn, ask{user: "mallory", claim: "acme"}); d.Outcome != tenancy.OutcomeNotMember {
+		t.Errorf("a claim without a membership: %s", d.Explain())
+	}
+	if _, d := bind(tn, ask{user: "alice", claim: "acme"}); d.Outcome != tenancy.OutcomeBound {
+		t.Errorf("a claim with a membership: %s", d.Explain())
+	}
+}
+
 func TestOutageIsNotARefusal(t *testing.T) {
 	t.Parallel()
 	d := newDirectory()

@@ -110,7 +110,8 @@ type ResolutionConfig struct {
 	// PollInterval is how often a started Tenancy asks a [ChangeFeed] what changed. Defaults
 	// to 1 s. (poll_interval)
 	PollInterval time.Duration
-	// TrustedResolvers bind without a membership. Defaults to jwt_claim. Naming header,
+	// TrustedResolvers bind without a membership. Nil defaults to jwt_claim; an empty list
+	// that is not nil trusts none. Naming header,
 	// subdomain or path is refused unless UnsafeTrustClient is set. (trusted_resolvers)
 	TrustedResolvers []string
 	// UnsafeTrustClient lets anybody choose a tenant by a header, subdomain or path that is
@@ -178,7 +179,7 @@ func (c ResolutionConfig) withDefaults(custom bool) ResolutionConfig {
 	if len(c.Resolvers) == 0 && !custom {
 		c.Resolvers = []string{ResolverJWTClaim, ResolverHeader, ResolverSubdomain, ResolverPath}
 	}
-	if len(c.TrustedResolvers) == 0 {
+	if c.TrustedResolvers == nil {
 		c.TrustedResolvers = []string{ResolverJWTClaim}
 	}
 	c.HeaderName = cmp.Or(c.HeaderName, defaultHeaderName)
