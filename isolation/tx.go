@@ -13,7 +13,7 @@ import (
 type tx struct {
 	conn  *conn
 	inner driver.Tx
-	unset bool // the binding was set by hand: undo what the session may keep of it
+	unset bool // bound by hand: undo by hand what statements may have set for the session
 }
 
 func (t *tx) Commit() error {
@@ -55,25 +55,34 @@ func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions) (*tx, erro
 		return nil, err
 	}
 	t := &tx{conn: c, inner: inner, unset: len(c.route.Bind) > 0}
-	for _, s := range c.route.Bind {
-		sql, err := dialect.SetLocal(s.Name, s.Value)
-		if err == nil {
-			err = execInner(ctx, c.inner.Conn, sql)
-		}
-		if err != nil {
-			c.inner.broken = true
-			_ = t.Rollback()
-			return nil, fmt.Errorf("bind the transaction: %w", err)
-		}
+	if err := c.setLocal(ctx); err != nil {
+		c.inner.broken = true
+		_ = inner.Rollback()
+		return nil, fmt.Errorf("bind the transaction: %w", err)
 	}
 	return t, nil
 }
 
 // unset removes what the statements of a transaction may have left on the session under the
-// names of the binding.
+// names of the binding. The tenant stays bound for what runs at COMMIT.
 func (c *conn) unset() error {
 	for _, s := range c.route.Bind {
-		if err := execInner(context.Background(), c.inner.Conn, dialect.Unset(s.Name)); err != nil {
+		err := execInner(context.Background(), c.inner.Conn, dialect.Unset(s.Name))
+		if err != nil {
+			return err
+		}
+	}
+	return c.setLocal(context.Background())
+}
+
+// setLocal binds the open transaction.
+func (c *conn) setLocal(ctx context.Context) error {
+	for _, s := range c.route.Bind {
+		sql, err := dialect.SetLocal(s.Name, s.Value)
+		if err != nil {
+			return err
+		}
+		if err := execInner(ctx, c.inner.Conn, sql); err != nil {
 			return err
 		}
 	}
@@ -81,11 +90,12 @@ func (c *conn) unset() error {
 }
 
 // execFallback runs a statement in a bound transaction for a driver that is no BoundConn.
-func (c *conn) execFallback(ctx context.Context, _ statementKind, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *conn) execFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Result, error) {
 	t, err := c.beginInner(ctx, driver.TxOptions{})
 	if err != nil {
 		return nil, c.beginFailed(err)
 	}
+	t.unset = kind != kindData
 	result, err := innerExec(ctx, c.inner.Conn, query, args)
 	if err == nil {
 		err = ctx.Err() // cancelled in time: it must not take effect
@@ -101,11 +111,12 @@ func (c *conn) execFallback(ctx context.Context, _ statementKind, query string, 
 }
 
 // queryFallback runs a statement in a bound transaction that lives as long as its rows.
-func (c *conn) queryFallback(ctx context.Context, _ statementKind, query string, args []driver.NamedValue) (driver.Rows, error) {
+func (c *conn) queryFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Rows, error) {
 	t, err := c.beginInner(ctx, driver.TxOptions{})
 	if err != nil {
 		return nil, c.beginFailed(err)
 	}
+	t.unset = kind != kindData
 	rows, err := innerQuery(ctx, c.inner.Conn, query, args)
 	if err != nil {
 		_ = t.Rollback()

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,21 +24,19 @@ type Conn struct {
 	pg           *pgconn.PgConn
 	descriptions *descriptions
 
-	begin   []string  // BEGIN and binding that travel with a transaction's first statement
-	bound   *Tx       // the open bound transaction
-	lastUse time.Time // when the server last answered
-	direct  pooled    // whether there is a pooler between
-	builder pgx.ExtendedQueryBuilder
+	direct   bool // no pooler is between
+	prepared statements
+	begin    []string  // BEGIN and binding that travel with a transaction's first statement
+	bound    *Tx       // the open transaction
+	lastUse  time.Time // when the server last answered
+	builder  pgx.ExtendedQueryBuilder
+	params   [2][]byte // scratch for the parameters of a binding
+	exchange exchange  // the one on its way
 }
 
-// pooled says whether a pooler is between this connection and the server.
-type pooled uint8
-
-const (
-	pooledUnknown pooled = iota
-	pooledNo
-	pooledYes
-)
+func newConn(std *stdlib.Conn, d *descriptions) *Conn {
+	return &Conn{std: std, pgx: std.Conn(), pg: std.Conn().PgConn(), descriptions: d, lastUse: time.Now()}
+}
 
 var (
 	_ driver.Conn               = (*Conn)(nil)
@@ -101,20 +100,19 @@ func (c *Conn) Live(ctx context.Context) error {
 	return nil
 }
 
-// Direct reports whether the connection speaks to one server process all the time: whether the
-// process that answers is the one that the connection was made with. The answer is remembered.
-func (c *Conn) Direct(ctx context.Context) (bool, error) {
-	if c.direct == pooledUnknown {
-		result := c.pg.ExecParams(ctx, "SELECT pg_catalog.pg_backend_pid()::text", nil, nil, nil, nil).Read()
-		if result.Err != nil {
-			return false, result.Err
-		}
-		c.direct = pooledYes
-		if len(result.Rows) == 1 && c.pg.PID() > 0 && string(result.Rows[0][0]) == fmt.Sprint(c.pg.PID()) {
-			c.direct = pooledNo
-		}
+// Direct reports whether the connection speaks to one server process all the time.
+func (c *Conn) Direct(context.Context) (bool, error) { return c.direct, nil }
+
+// findPooler compares the process that answers with the one that the connection was made with. A
+// pooler announces a number of its own.
+func (c *Conn) findPooler(ctx context.Context) error {
+	result := c.pg.ExecParams(ctx, "SELECT pg_catalog.pg_backend_pid()::text", nil, nil, nil, nil).Read()
+	if result.Err != nil {
+		return result.Err
 	}
-	return c.direct == pooledNo, nil
+	c.direct = len(result.Rows) == 1 && c.pg.PID() > 0 &&
+		string(result.Rows[0][0]) == strconv.FormatUint(uint64(c.pg.PID()), 10)
+	return nil
 }
 
 // Prepare prepares a named statement, which a pooler in transaction mode may lose.

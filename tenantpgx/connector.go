@@ -48,14 +48,19 @@ func NewConnectorConfig(config *pgx.ConnConfig, opts ...stdlib.OptionOpenDB) (*C
 	}, nil
 }
 
-// Connect opens a connection; it is a [*Conn].
+// Connect opens a connection; it is a [*Conn]. One more round trip finds out whether there is a
+// pooler between.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	inner, err := c.inner.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	std := inner.(*stdlib.Conn)
-	return &Conn{std: std, pgx: std.Conn(), pg: std.Conn().PgConn(), descriptions: c.descriptions}, nil
+	conn := newConn(inner.(*stdlib.Conn), c.descriptions)
+	if err := conn.findPooler(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Driver returns pgx's driver.

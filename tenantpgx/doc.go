@@ -2,6 +2,7 @@
 // round trip?": its [Connector] opens connections by pgx for isolation.Open, on which the binding
 // to a tenant and the statement share one network write.
 //
-// It uses no named prepared statement, so it works behind PgBouncer in transaction mode. It does
-// not decide who the tenant is or where its data lives; packages tenancy and isolation do.
+// Named prepared statements are used only on a connection that is known to be direct, so that it
+// works behind PgBouncer in transaction mode. The package does not decide who the tenant is or
+// where its data lives; packages tenancy and isolation do.
 package tenantpgx

@@ -85,7 +85,7 @@ func (r *Rows) finish() error {
 	}
 	r.done, r.ahead = true, false
 	_, err := r.result.Close()
-	r.err = r.exchange.end(r.ctx, err)
+	_, r.err = r.exchange.end(r.ctx, err)
 	return r.err
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Tx is a transaction. Of k statements it costs k+1 round trips; without a statement none.
@@ -25,36 +24,32 @@ func (t *Tx) Commit() error {
 		return nil
 	}
 	if c.pg.TxStatus() == 'E' {
-		c.rollback(t.ctx)
+		_ = c.rollback(t.ctx) // a connection on which it fails is closed
 		return pgx.ErrTxCommitRollback
 	}
-	x := &exchange{conn: c, explicit: true}
-	if err := c.start(t.ctx, x, frame{}); err != nil {
-		if !c.pg.IsClosed() {
-			c.rollback(t.ctx)
-		}
+	x, err := c.open(t.ctx, frame{}, "COMMIT")
+	if err != nil {
+		_ = c.rollback(t.ctx)
 		return err
 	}
+	return t.finish(x)
+}
+
+func (t *Tx) finish(x *exchange) error {
+	x.explicit = true // a transaction that cannot be committed is rolled back
 	for _, sql := range t.commit {
-		x.sendAfter(sql)
+		x.pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+		x.after++
 	}
 	if err := x.pipeline.Sync(); err != nil {
 		return err
 	}
-	var (
-		tag pgconn.CommandTag
-		err error
-	)
-	for ; x.after > 0 && err == nil; x.after-- {
-		tag, err = x.next()
+	err := x.discard()
+	tag, err := x.end(t.ctx, err)
+	if err == nil && tag.String() == "ROLLBACK" {
+		err = pgx.ErrTxCommitRollback
 	}
-	if err := x.end(t.ctx, err); err != nil {
-		return err
-	}
-	if tag.String() == "ROLLBACK" {
-		return pgx.ErrTxCommitRollback
-	}
-	return nil
+	return err
 }
 
 // Rollback rolls back, whatever the state of the context.

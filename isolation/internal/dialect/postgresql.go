@@ -5,20 +5,6 @@ import (
 	"strings"
 )
 
-// Bind is the statement that binds a transaction, with the settings' names and values as its
-// parameters in turn.
-func Bind(settings int) string {
-	var b strings.Builder
-	b.WriteString("SELECT ")
-	for i := range settings {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "pg_catalog.set_config($%d, $%d, true)", 2*i+1, 2*i+2)
-	}
-	return b.String()
-}
-
 // SetLocal binds a transaction and takes no snapshot, so that SET TRANSACTION may follow.
 func SetLocal(name, value string) (string, error) {
 	literal, err := Literal(value)

@@ -1,0 +1,38 @@
+package pgx_test
+
+import (
+	"context"
+	"testing"
+)
+
+// BenchmarkStatement compares one scoped statement with pgx stdlib's over the same path.
+func BenchmarkStatement(b *testing.B) {
+	const query = "SELECT id, body FROM notes WHERE id = $1"
+	for _, path := range paths {
+		w := open(b, path)
+		for _, ctx := range []context.Context{w.acme, w.other} {
+			for range 100 {
+				_, err := w.db.ExecContext(ctx, "INSERT INTO notes (body) VALUES ($1)", "note")
+				must(b, err)
+			}
+		}
+		_, err := w.admin.Exec("CREATE TABLE bare AS SELECT id, body FROM notes; CREATE UNIQUE INDEX ON bare (id); GRANT SELECT ON bare TO public; ANALYZE")
+		must(b, err)
+		b.Run(string(path)+"/stdlib", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var id int64
+				var body string
+				must(b, w.plain.QueryRowContext(b.Context(), "SELECT id, body FROM bare WHERE id = $1", 50).Scan(&id, &body))
+			}
+		})
+		b.Run(string(path)+"/scoped", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var id int64
+				var body string
+				must(b, w.db.QueryRowContext(w.acme, query, 50).Scan(&id, &body))
+			}
+		})
+	}
+}
