@@ -6,20 +6,30 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/jackc/pgx/v5 v5.12.0
+	lexigram.dev/tenancy/cmd/tenancy v0.0.0-00010101000000-000000000000
+	lexigram.dev/tenancy/tenantgoose v0.0.0-00010101000000-000000000000
+	lexigram.dev/tenancy/tenantjwt v0.0.0
+	lexigram.dev/tenancy/tenantpgx v0.0.0-00010101000000-000000000000
 )
 
 require (
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
+	github.com/mfridman/interpolate v0.0.2 // indirect
+	github.com/pressly/goose/v3 v3.29.0 // indirect
+	github.com/sethvargo/go-retry v0.5.0 // indirect
 	go.uber.org/dig v1.19.0 // indirect
-	go.uber.org/multierr v1.10.0 // indirect
+	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.26.0 // indirect
 	go.yaml.in/yaml/v4 v4.0.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 )
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
-	github.com/google/uuid v1.6.0 // indirect
+	github.com/google/uuid v1.6.0
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
@@ -35,15 +45,15 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.61.1
-	pgregory.net/rapid v1.3.0 // indirect
+	pgregory.net/rapid v1.3.0
 )
 
 replace (
 	lexigram.dev/tenancy => ../..
+	lexigram.dev/tenancy/cmd/tenancy => ../../cmd/tenancy
+	lexigram.dev/tenancy/tenantconfig => ../../tenantconfig
+	lexigram.dev/tenancy/tenantfx => ../../tenantfx
 	lexigram.dev/tenancy/tenantgoose => ../../tenantgoose
+	lexigram.dev/tenancy/tenantjwt => ../../tenantjwt
 	lexigram.dev/tenancy/tenantpgx => ../../tenantpgx
 )
-
-replace lexigram.dev/tenancy/tenantfx => ../../tenantfx
-
-replace lexigram.dev/tenancy/tenantconfig => ../../tenantconfig
