@@ -25,7 +25,8 @@ var tableExists = map[isolation.Engine]string{
 	isolation.EngineSQLite:     "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = ?",
 }
 
-// Another process may be migrating the same database. For a SQLite file there is no lock to wait
+// Another process may be migrating the same database. PostgreSQL has a lock to wait for; for a
+// SQLite file the loser of a race tries again.
 const (
 	maxAttempts  = 20
 	attemptPause = 100 * time.Millisecond
