@@ -29,15 +29,21 @@ func NewProvisioner(config Config, migrator Migrator) (*Provisioner, error) {
 // Place decides where t lives: on the server and by the strategy that are the default now. A
 // tenant that has a place keeps it.
 func (p *Provisioner) Place(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
-	if t.Placement.Strategy != "" {
+	if t.Placement.Server != "" {
 		return t.Placement, nil
 	}
-	server := p.settled.servers[p.settled.server]
-	placement, err := p.settled.strategy.Place(ctx, server, t)
+	strategy, server, wanted, err := p.settled.place(&t)
+	if err == nil {
+		err = strategy.Supports(server)
+	}
+	var placement tenancy.Placement
+	if err == nil {
+		placement, err = strategy.Place(ctx, server, t)
+	}
 	if err != nil {
 		return tenancy.Placement{}, &tenancy.ProvisionError{TenantID: t.ID, Step: "place", Err: err}
 	}
-	placement.Strategy, placement.Server = p.settled.strategy.Name(), p.settled.server
+	placement.Strategy, placement.Server = wanted.Strategy, wanted.Server
 	return placement, nil
 }
 
