@@ -28,7 +28,7 @@ func Example() {
 	tn := must(tenancy.New(tenancy.Config{Store: store})) // every zero value is the safe one
 	check(db.Check(ctx))                                  // roles and policies; each problem names its remedy
 	check(tn.Start(ctx))
-	defer tn.Stop(ctx)
+	defer func() { check(tn.Stop(ctx)) }()
 
 	tokens := must(tenantjwt.New(tenantjwt.Config{
 		Algorithms: []string{tenantjwt.HS256}, Key: []byte(os.Getenv("JWT_SECRET")),
@@ -39,7 +39,7 @@ func Example() {
 		rows, err := db.QueryContext(r.Context(), "SELECT id, total FROM orders ORDER BY id") // no WHERE tenant_id
 		render(w, r, rows, err)
 	})))
-	log.Fatal(http.ListenAndServe(":8080", tenanthttp.Middleware(tn, tenanthttp.Config{Identity: tokens.Identity})(mux)))
+	check(http.ListenAndServe(":8080", tenanthttp.Middleware(tn, tenanthttp.Config{Identity: tokens.Identity})(mux)))
 	// README ends
 }
 
