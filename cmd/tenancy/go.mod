@@ -6,11 +6,12 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
-	github.com/pressly/goose/v3 v3.29.0
 	github.com/spf13/cobra v1.10.2
 	lexigram.dev/tenancy v0.0.0
 	lexigram.dev/tenancy/tenantconfig v0.0.0
+	lexigram.dev/tenancy/tenantgoose v0.0.0
 	lexigram.dev/tenancy/tenantjwt v0.0.0
+	lexigram.dev/tenancy/tenantpgx v0.0.0
 	modernc.org/sqlite v1.61.1
 )
 
@@ -25,6 +26,7 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/pressly/goose/v3 v3.29.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect

@@ -38,12 +38,11 @@ type App struct {
 
 // backend is where an App keeps its data.
 type backend struct {
-	store    *sqlstore.Store
-	server   isolation.Server
-	migrator isolation.Migrator
-	place    string
-	pool     isolation.PoolConfig
-	close    closers
+	store  *sqlstore.Store
+	server isolation.Server
+	place  string
+	pool   isolation.PoolConfig
+	close  closers
 }
 
 // closers are called in reverse order.
@@ -100,7 +99,11 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 		Pool:     b.pool,
 		Logger:   opts.Logger,
 	}
-	provisioner, err := isolation.NewProvisioner(placement, b.migrator)
+	tables, err := migrator()
+	if err != nil {
+		return nil, err
+	}
+	provisioner, err := isolation.NewProvisioner(placement, tables)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +115,7 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 	}
 	b.close.add(a.db.Close)
 
-	cfg.Store, cfg.Provisioner = b.store, placing{provisioner}
+	cfg.Store, cfg.Provisioner = b.store, provisioner
 	if a.tn, err = tenancy.New(cfg); err != nil {
 		return nil, err
 	}
@@ -145,14 +148,3 @@ func (a *App) Token(user, tenant string) (string, error) {
 // Close ends what runs in the background, sends the listeners of GET /live away and closes
 // the databases. A temporary folder is removed. It may be repeated.
 func (a *App) Close() error { return a.close() }
-
-// placing places a tenant for which only the strategy was chosen yet.
-type placing struct{ *isolation.Provisioner }
-
-// Place implements [tenancy.Provisioner].
-func (p placing) Place(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
-	if t.Placement.Server == "" {
-		t.Placement = tenancy.Placement{}
-	}
-	return p.Provisioner.Place(ctx, t)
-}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
-	"database/sql/driver"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/sqlstore"
+	"lexigram.dev/tenancy/tenantpgx"
 )
 
 const (
@@ -36,8 +36,8 @@ type logins struct {
 
 // openPostgreSQL keeps the catalogue in the schema tenancy and the notes of all tenants in
 // one table of the schema public, behind row security.
-func openPostgreSQL(ctx context.Context, opts Options) (b *backend, err error) {
-	b = &backend{}
+func openPostgreSQL(ctx context.Context, opts Options) (_ *backend, err error) {
+	b := &backend{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close.run())
@@ -74,9 +74,6 @@ func openPostgreSQL(ctx context.Context, opts Options) (b *backend, err error) {
 	if b.store, err = sqlstore.New(catalogue, sqlstore.Config{Dialect: sqlstore.PostgreSQL}); err != nil {
 		return nil, err
 	}
-	if b.migrator, err = migrator(isolation.EnginePostgreSQL); err != nil {
-		return nil, err
-	}
 	server := isolation.PostgreSQL{RLS: &isolation.RLS{Roles: users.roles, Tables: []isolation.Table{{Name: "notes"}}}}
 	if server.App, err = connector(pooled, users.roles.App); err != nil {
 		return nil, err
@@ -96,16 +93,12 @@ func openPostgreSQL(ctx context.Context, opts Options) (b *backend, err error) {
 	return b, nil
 }
 
-func connector(at func(role string) (string, error), role string) (driver.Connector, error) {
+func connector(at func(role string) (string, error), role string) (*tenantpgx.Connector, error) {
 	u, err := at(role)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := pgx.ParseConfig(u)
-	if err != nil {
-		return nil, err
-	}
-	return stdlib.GetConnector(*cfg), nil
+	return tenantpgx.NewConnector(u)
 }
 
 func openCatalogue(at func(role string) (string, error), role string, pooler bool) (*sql.DB, error) {

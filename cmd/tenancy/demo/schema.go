@@ -1,48 +1,26 @@
 package demo
 
 import (
-	"context"
 	"embed"
 	"io/fs"
 
-	"github.com/pressly/goose/v3"
-
 	"lexigram.dev/tenancy/isolation"
+	"lexigram.dev/tenancy/tenantgoose"
 )
 
+// schemas are the tables of the notes, in each engine's words: only PostgreSQL keeps several
+// tenants in one of them.
+//
 //go:embed schema
 var schemas embed.FS
 
-type gooseMigrator struct{ files fs.FS }
-
-func migrator(engine isolation.Engine) (isolation.Migrator, error) {
-	files, err := fs.Sub(schemas, "schema/"+string(engine))
-	return gooseMigrator{files}, err
-}
-
-func (m gooseMigrator) provider(t isolation.Target) (*goose.Provider, error) {
-	d := goose.DialectSQLite3
-	if t.Engine == isolation.EnginePostgreSQL {
-		d = goose.DialectPostgres
+func migrator() (isolation.Migrator, error) {
+	files := map[isolation.Engine]fs.FS{}
+	for _, engine := range []isolation.Engine{isolation.EngineSQLite, isolation.EnginePostgreSQL} {
+		var err error
+		if files[engine], err = fs.Sub(schemas, "schema/"+string(engine)); err != nil {
+			return nil, err
+		}
 	}
-	return goose.NewProvider(d, t.DB, m.files)
-}
-
-func (m gooseMigrator) Migrate(ctx context.Context, t isolation.Target) (int64, error) {
-	p, err := m.provider(t)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return 0, err
-	}
-	return p.GetDBVersion(ctx)
-}
-
-func (m gooseMigrator) Version(ctx context.Context, t isolation.Target) (int64, error) {
-	p, err := m.provider(t)
-	if err != nil {
-		return 0, err
-	}
-	return p.GetDBVersion(ctx)
+	return tenantgoose.New(files)
 }

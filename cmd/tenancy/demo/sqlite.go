@@ -16,8 +16,8 @@ import (
 )
 
 // openSQLite keeps the catalogue in one file and each tenant in another.
-func openSQLite(ctx context.Context, opts Options) (b *backend, err error) {
-	b = &backend{}
+func openSQLite(ctx context.Context, opts Options) (_ *backend, err error) {
+	b := &backend{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close.run())
@@ -54,10 +54,10 @@ func openSQLite(ctx context.Context, opts Options) (b *backend, err error) {
 	if err := b.store.Migrate(ctx); err != nil {
 		return nil, err
 	}
-	if b.migrator, err = migrator(isolation.EngineSQLite); err != nil {
-		return nil, err
-	}
 	b.server = isolation.SQLite{Dir: filepath.Join(dir, "tenants"), Driver: "sqlite"}
+	// SQLite lets one writer work at a time and wakes the waiting ones in no order: few of
+	// them, and a fair queue in front.
+	b.pool = isolation.PoolConfig{MaxPerTenant: 4}
 	b.place = "one SQLite file per tenant in " + dir + life
 	return b, nil
 }
