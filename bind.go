@@ -51,7 +51,7 @@ func (tn *Tenancy) decide(ctx context.Context, req *Request, b *boundRequest) {
 	named := tn.firstNamed(d)
 	if req.IdentityErr != nil {
 		if named >= 0 && d.Answers[named].Err == nil {
-			b.scope.tenant, _, _ = tn.validator.lookup(ctx, d.Ref)
+			b.scope.tenant, _, _ = tn.validator.lookup(ctx, d.Ref, tn.validator.gens.clock())
 		}
 		d.Outcome, d.Err = OutcomeUnauthenticated, fmt.Errorf("%w: %w", ErrUnauthenticated, req.IdentityErr)
 		return
@@ -91,7 +91,8 @@ func (tn *Tenancy) firstNamed(d *Decision) int {
 // asks the same questions whether or not the tenant exists and whatever state it is in.
 func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int, b *boundRequest) {
 	d := &b.decision
-	t, stale, err := tn.validator.lookup(ctx, d.Ref)
+	now := tn.validator.gens.clock()
+	t, stale, err := tn.validator.lookup(ctx, d.Ref, now)
 	d.Stale = stale
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		d.Outcome, d.Err = OutcomeUnavailable, err
@@ -105,7 +106,7 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 	}
 	trusted := tn.chain.trusted[named]
 	if !trusted && d.Ref.kind != RefMalformed {
-		member, memberErr := tn.validator.member(ctx, key)
+		member, memberErr := tn.validator.member(ctx, key, now)
 		switch {
 		case memberErr == nil:
 			b.scope.member = member
@@ -153,7 +154,7 @@ func (tn *Tenancy) reconcile(ctx context.Context, named int, b *boundRequest) {
 			continue
 		}
 		if a.Err == nil && d.Insider {
-			t, _, err := tn.validator.lookup(ctx, a.Ref)
+			t, _, err := tn.validator.lookup(ctx, a.Ref, tn.validator.gens.clock())
 			if err == nil && t.ID == d.TenantID {
 				continue
 			}

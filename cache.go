@@ -37,12 +37,34 @@ type generations struct {
 	epoch  uint64       // counts changes
 	ring   [1024]uint32 // the stripes of the latest changes, by epoch
 	oldest uint64       // the epoch before which the ring says nothing
+
+	// The clock of all caches, as the time since started: a request reads it once.
+	now      func() time.Time
+	started  time.Time
+	realTime bool // now is the system's clock: take the cheaper monotonic reading
+
 	// forget empties the caches' tables of loads under way, so that nobody who asks after a
 	// change joins a load from before it.
 	forget []func()
 }
 
-func newGenerations() *generations { return &generations{seed: maphash.MakeSeed()} }
+// newGenerations takes nil for the system's clock.
+func newGenerations(now func() time.Time) *generations {
+	g := &generations{seed: maphash.MakeSeed(), now: now, realTime: now == nil}
+	if g.realTime {
+		g.now = time.Now
+	}
+	g.started = g.now()
+	return g
+}
+
+// clock returns the time since the caches were made.
+func (g *generations) clock() time.Duration {
+	if g.realTime {
+		return time.Since(g.started)
+	}
+	return g.now().Sub(g.started)
+}
 
 func (g *generations) index(owner string) uint32 {
 	return uint32(maphash.String(g.seed, owner) % uint64(len(g.stripes)))
@@ -115,15 +137,12 @@ type loaded[V any] struct {
 // however many ask, in a goroutine of its own, so that one caller's cancellation does not
 // fail the others.
 type cache[K comparable, V any] struct {
-	gens     *generations
-	present  *otter.Cache[K, *cacheEntry[V]]
-	absent   *otter.Cache[K, *cacheEntry[V]] // apart, so that guesses cannot push out tenants
-	ttl      time.Duration
-	absTTL   time.Duration
-	stale    time.Duration
-	now      func() time.Time
-	started  time.Time
-	realTime bool // now is the system's clock: take the cheaper monotonic reading
+	gens    *generations
+	present *otter.Cache[K, *cacheEntry[V]]
+	absent  *otter.Cache[K, *cacheEntry[V]] // apart, so that guesses cannot push out tenants
+	ttl     time.Duration
+	absTTL  time.Duration
+	stale   time.Duration
 
 	flights map[K]*flight[V] // by gens.mu
 }
@@ -150,18 +169,12 @@ type flight[V any] struct {
 type cacheConfig struct {
 	size               int
 	ttl, absent, stale time.Duration
-	now                func() time.Time // nil for the system's clock
 }
 
 func newCache[K comparable, V any](gens *generations, cfg cacheConfig) (*cache[K, V], error) {
 	c := &cache[K, V]{
-		gens: gens, ttl: cfg.ttl, absTTL: cfg.absent, stale: cfg.stale,
-		now: cfg.now, realTime: cfg.now == nil, flights: map[K]*flight[V]{},
+		gens: gens, ttl: cfg.ttl, absTTL: cfg.absent, stale: cfg.stale, flights: map[K]*flight[V]{},
 	}
-	if c.realTime {
-		c.now = time.Now
-	}
-	c.started = c.now()
 	var err error
 	if c.present, err = otter.New(&otter.Options[K, *cacheEntry[V]]{MaximumSize: cfg.size}); err != nil {
 		return nil, err
@@ -175,17 +188,9 @@ func newCache[K comparable, V any](gens *generations, cfg cacheConfig) (*cache[K
 	return c, nil
 }
 
-// clock returns the time since the cache was made.
-func (c *cache[K, V]) clock() time.Duration {
-	if c.realTime {
-		return time.Since(c.started)
-	}
-	return c.now().Sub(c.started)
-}
-
-// hit returns a cached answer that holds and is fresh.
-func (c *cache[K, V]) hit(key K) (*cacheEntry[V], bool) {
-	if e, ok := c.present.GetIfPresent(key); ok && e.holds() && c.clock()-e.at < c.ttl {
+// hit returns a cached answer that holds and is fresh at the time now of the clock.
+func (c *cache[K, V]) hit(key K, now time.Duration) (*cacheEntry[V], bool) {
+	if e, ok := c.present.GetIfPresent(key); ok && e.holds() && now-e.at < c.ttl {
 		return e, true
 	}
 	return nil, false
@@ -194,10 +199,10 @@ func (c *cache[K, V]) hit(key K) (*cacheEntry[V], bool) {
 // get returns the answer for key, loading it when there is no fresh one. When the load fails
 // and an answer that still holds is not older than the grace, it returns that one and true.
 func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context) (loaded[V], error)) (*cacheEntry[V], bool, error) {
-	if e, ok := c.hit(key); ok {
+	now := c.gens.clock()
+	if e, ok := c.hit(key, now); ok {
 		return e, false, nil
 	}
-	now := c.clock()
 	if e, ok := c.absent.GetIfPresent(key); ok && e.holds() && now-e.at < c.absTTL {
 		return e, false, nil
 	}
@@ -213,7 +218,7 @@ func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context)
 		return e, false, nil
 	}
 	if ctx.Err() == nil && serveable && old.holds() {
-		old.failed.Store(int64(max(1, c.clock())))
+		old.failed.Store(int64(max(1, c.gens.clock())))
 		return old, true, nil
 	}
 	return nil, false, err
@@ -276,7 +281,7 @@ func (c *cache[K, V]) run(ctx context.Context, key K, f *flight[V], epoch uint64
 			f.err = err
 		} else {
 			stripe := c.gens.stripe(answer.owner)
-			f.entry, f.err = &cacheEntry[V]{loaded: answer, stripe: stripe, gen: stripe.Load(), at: c.clock()}, nil
+			f.entry, f.err = &cacheEntry[V]{loaded: answer, stripe: stripe, gen: stripe.Load(), at: c.gens.clock()}, nil
 			if !changed {
 				c.keep(key, f.entry)
 			}

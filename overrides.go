@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 )
 
 // maxOverride bounds the JSON text of one override.
@@ -23,7 +22,7 @@ type Overrides struct {
 	cache    *cache[string, map[string]json.RawMessage]
 }
 
-func newOverrides(tn *Tenancy, gens *generations, clock func() time.Time) (*Overrides, error) {
+func newOverrides(tn *Tenancy, gens *generations) (*Overrides, error) {
 	o := &Overrides{tn: tn, defaults: map[string]json.RawMessage{}}
 	for key, value := range tn.cfg.Overrides.Defaults {
 		encoded, err := encodeOverride(key, value)
@@ -35,7 +34,7 @@ func newOverrides(tn *Tenancy, gens *generations, clock func() time.Time) (*Over
 	var err error
 	o.cache, err = newCache[string, map[string]json.RawMessage](gens, cacheConfig{
 		size: tn.cfg.Resolution.CacheSize, ttl: tn.cfg.Overrides.CacheTTL,
-		stale: tn.cfg.Resolution.StaleIfError, now: clock,
+		stale: tn.cfg.Resolution.StaleIfError,
 	})
 	return o, err
 }
@@ -90,7 +89,7 @@ func (o *Overrides) save(ctx context.Context, tenantID, key string, value json.R
 	if store == nil {
 		return fmt.Errorf("set an override: %w: configure tenancy.Config.ConfigStore", errors.ErrUnsupported)
 	}
-	t, _, err := o.tn.validator.lookup(ctx, ByID(tenantID))
+	t, _, err := o.tn.validator.lookup(ctx, ByID(tenantID), o.tn.validator.gens.clock())
 	if err != nil {
 		return fmt.Errorf("set %s of tenant %q: %w", key, tenantID, err)
 	}
@@ -120,7 +119,7 @@ func (o *Overrides) load(ctx context.Context, tenantID string) (map[string]json.
 	if store == nil {
 		return nil, nil
 	}
-	if e, ok := o.cache.hit(tenantID); ok {
+	if e, ok := o.cache.hit(tenantID, o.cache.gens.clock()); ok {
 		return e.value, nil
 	}
 	e, _, err := o.cache.get(ctx, tenantID, func(ctx context.Context) (loaded[map[string]json.RawMessage], error) {

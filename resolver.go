@@ -221,8 +221,7 @@ func (Path) Name() string { return ResolverPath }
 // such as /tenants/a/../b/, is [ErrAmbiguous]: the router may see another tenant than we do.
 func (r Path) Resolve(_ context.Context, req *Request) (Ref, error) {
 	segment := r.match(req.Path)
-	if strings.IndexByte(req.Path, '%') >= 0 || strings.Contains(req.Path, "//") ||
-		strings.Contains(req.Path, "/.") || strings.IndexByte(req.Path, '\\') >= 0 {
+	if !plain(req.Path) {
 		decoded, err := url.PathUnescape(req.Path)
 		if err != nil {
 			return Ref{}, fmt.Errorf("%w: the path is not well encoded", ErrAmbiguous)
@@ -236,6 +235,21 @@ func (r Path) Resolve(_ context.Context, req *Request) (Ref, error) {
 		return Ref{}, nil
 	}
 	return ByIDOrSlug(segment), nil
+}
+
+// plain reports whether p has nothing in it that decoding or cleaning would change.
+func plain(p string) bool {
+	for i := range len(p) {
+		switch p[i] {
+		case '%', '\\':
+			return false
+		case '.', '/':
+			if i > 0 && p[i-1] == '/' {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // match returns the tenant's segment of p, or "" when p does not match.

@@ -36,7 +36,7 @@ func New(cfg Config) (*Tenancy, error) {
 	if err != nil {
 		return nil, err
 	}
-	gens := newGenerations()
+	gens := newGenerations(clock)
 	validator, err := NewValidator(ValidatorConfig{
 		Directory: cfg.Directory, Membership: cfg.Membership, Resolution: cfg.Resolution, Now: clock, gens: gens,
 	})
@@ -48,7 +48,7 @@ func New(cfg Config) (*Tenancy, error) {
 		tn.pins[issuer] = ByIDOrSlug(name)
 	}
 	tn.relay = newRelay(cfg.Store, cfg.Logger, cfg.Subscribers)
-	if tn.overrides, err = newOverrides(tn, gens, clock); err != nil {
+	if tn.overrides, err = newOverrides(tn, gens); err != nil {
 		return nil, err
 	}
 	tn.lifecycle = &Lifecycle{tn: tn}

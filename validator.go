@@ -50,7 +50,7 @@ func NewValidator(cfg ValidatorConfig) (*Validator, error) {
 		return nil, &ConfigError{Key: "Directory", Err: errors.New("required")}
 	}
 	if cfg.gens == nil {
-		cfg.gens = newGenerations()
+		cfg.gens = newGenerations(cfg.Now)
 	}
 	rc := cfg.Resolution.withDefaults(true)
 	v := &Validator{dir: cfg.Directory, members: cfg.Membership, gens: cfg.gens, now: cfg.Now}
@@ -61,12 +61,12 @@ func NewValidator(cfg ValidatorConfig) (*Validator, error) {
 	v.decoy.Store(&nobody)
 	var err error
 	if v.tenants, err = newCache[Ref, *Tenant](v.gens, cacheConfig{
-		size: rc.CacheSize, ttl: rc.ValidatorCacheTTL, absent: rc.NegativeCacheTTL, stale: rc.StaleIfError, now: cfg.Now,
+		size: rc.CacheSize, ttl: rc.ValidatorCacheTTL, absent: rc.NegativeCacheTTL, stale: rc.StaleIfError,
 	}); err != nil {
 		return nil, err
 	}
 	v.belongs, err = newCache[memberKey, *Member](v.gens, cacheConfig{
-		size: rc.CacheSize, ttl: rc.MembershipCacheTTL, absent: rc.MembershipCacheTTL, stale: rc.StaleIfError, now: cfg.Now,
+		size: rc.CacheSize, ttl: rc.MembershipCacheTTL, absent: rc.MembershipCacheTTL, stale: rc.StaleIfError,
 	})
 	return v, err
 }
@@ -77,7 +77,7 @@ var _ Directory = (*Validator)(nil)
 // none or ref is malformed, an error that is [ErrUnavailable] when nobody can tell. The
 // tenant's Aliases and Metadata are shared.
 func (v *Validator) Lookup(ctx context.Context, ref Ref) (Tenant, error) {
-	t, _, err := v.lookup(ctx, ref)
+	t, _, err := v.lookup(ctx, ref, v.gens.clock())
 	if err != nil {
 		return Tenant{}, err
 	}
@@ -94,9 +94,10 @@ func (v *Validator) Validate(ctx context.Context, ref Ref) (Tenant, error) {
 	return t, t.Status.Err()
 }
 
-// lookup returns a tenant that must not be changed, and whether it may be out of date.
-func (v *Validator) lookup(ctx context.Context, ref Ref) (*Tenant, bool, error) {
-	if e, ok := v.tenants.hit(ref); ok {
+// lookup returns a tenant that must not be changed, and whether it may be out of date. now is
+// the caller's reading of the clock.
+func (v *Validator) lookup(ctx context.Context, ref Ref, now time.Duration) (*Tenant, bool, error) {
+	if e, ok := v.tenants.hit(ref, now); ok {
 		return e.value, false, nil
 	}
 	if ref.kind == RefNone || ref.kind == RefMalformed {
@@ -127,21 +128,21 @@ func (v *Validator) lookup(ctx context.Context, ref Ref) (*Tenant, bool, error) 
 // longer; [ErrUnverifiable] without a Membership; an error that is [ErrUnavailable] when
 // nobody can tell.
 func (v *Validator) Authorize(ctx context.Context, userID, tenantID string) (Member, error) {
-	m, err := v.member(ctx, memberKey{userID: userID, tenantID: tenantID})
+	m, err := v.member(ctx, memberKey{userID: userID, tenantID: tenantID}, v.gens.clock())
 	if err != nil {
 		return Member{}, err
 	}
 	return Member{Roles: slices.Clone(m.Roles), Expires: m.Expires}, nil
 }
 
-func (v *Validator) member(ctx context.Context, key memberKey) (*Member, error) {
+func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration) (*Member, error) {
 	if key.userID == "" {
 		return nil, ErrNotMember
 	}
 	if v.members == nil {
 		return nil, ErrUnverifiable
 	}
-	e, ok := v.belongs.hit(key)
+	e, ok := v.belongs.hit(key, now)
 	if !ok {
 		tenantID := key.tenantID
 		if key.unknown.kind != RefNone {

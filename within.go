@@ -20,7 +20,7 @@ func (tn *Tenancy) Within(ctx context.Context, ref Ref, reason string, fn func(c
 	if tn.cfg.Disabled {
 		return ErrDisabled
 	}
-	t, _, err := tn.validator.lookup(ctx, ref)
+	t, _, err := tn.validator.lookup(ctx, ref, tn.validator.gens.clock())
 	if err != nil {
 		return fmt.Errorf("enter tenant %s: %w", ref, err)
 	}
