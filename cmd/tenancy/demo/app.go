@@ -93,6 +93,7 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 			err = errors.Join(err, a.close())
 		}
 	}()
+	b.pool.MaxWait = poolTimeout
 	placement := isolation.Config{
 		Servers:  map[string]isolation.Server{"main": b.server},
 		Strategy: cfg.Lifecycle.IsolationStrategy,

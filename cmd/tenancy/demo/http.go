@@ -15,6 +15,7 @@ import (
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/cmd/tenancy/demo/notes"
+	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/tenanthttp"
 	"lexigram.dev/tenancy/tenantjwt"
 )
@@ -28,6 +29,7 @@ const (
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
 	drainTimeout      = 10 * time.Second
+	poolTimeout       = 10 * time.Second // for a connection; an answer must be possible after it
 )
 
 // routes puts the application together: first who asks and for which tenant, then the guard
@@ -75,6 +77,11 @@ func (a *App) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 func (a *App) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if failure, ok := errors.AsType[*notes.Failure](err); ok {
 		tenanthttp.Problem{Status: failure.Status, Detail: failure.Detail}.Write(w, r)
+		return
+	}
+	if errors.Is(err, isolation.ErrPoolExhausted) { // too much at once, not a fault
+		w.Header().Set("Retry-After", "1")
+		tenanthttp.Problem{Status: http.StatusServiceUnavailable}.Write(w, r)
 		return
 	}
 	tenanthttp.WriteError(w, r, err)

@@ -30,7 +30,7 @@ func openSQLite(ctx context.Context, opts Options) (_ *backend, err error) {
 		}
 		b.close.add(func() error { return os.RemoveAll(dir) })
 		life = ", which goes when the demo ends"
-	} else if err := os.MkdirAll(dir, 0o750); err != nil {
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {

@@ -38,6 +38,7 @@ Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md e
 				level = slog.LevelDebug
 			}
 			opts.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			slog.SetDefault(opts.Logger) // where tenanthttp says what went wrong
 			if err := opts.Validate(); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
