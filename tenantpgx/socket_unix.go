@@ -23,11 +23,12 @@ func socketQuiet(c net.Conn) (quiet bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = raw.Read(func(fd uintptr) bool {
+	// Control, not Read: pgx may still have a read of its own under way on this socket, and Read
+	// would wait for it until the server says something.
+	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, peek := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		quiet = errors.Is(peek, syscall.EAGAIN) || errors.Is(peek, syscall.EWOULDBLOCK)
-		return true
 	})
 	return quiet, err
 }
