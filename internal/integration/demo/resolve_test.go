@@ -18,8 +18,10 @@ func TestEachResolverReachesTheTenantOfItsMember(t *testing.T) {
 	onEachBackend(t, func(t *testing.T, s *site) {
 		for _, resolver := range resolvers {
 			for _, who := range []struct{ user, tenant, name string }{
-				{"alice", "acme", "ACME Corp"}, {"bob", "globex", "Globex Corporation"},
-				{"carol", "acme", "ACME Corp"}, {"carol", "globex", "Globex Corporation"},
+				{"alice", "acme", "ACME Corp"},
+				{"bob", "globex", "Globex Corporation"},
+				{"carol", "acme", "ACME Corp"},
+				{"carol", "globex", "Globex Corporation"},
 			} {
 				t.Run(resolver+" "+who.user+" "+who.tenant, func(t *testing.T) {
 					s.checkBound(t, s.naming(t, resolver, who.user, who.tenant, call{}), who.user, who.tenant, who.name, resolver)

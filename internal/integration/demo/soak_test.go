@@ -139,7 +139,7 @@ type worker struct {
 }
 
 func (w *worker) run(ctx context.Context) {
-	random := rand.New(rand.NewPCG(uint64(w.number), uint64(len(w.tenant)))) //nolint:gosec // no secret
+	random := rand.New(rand.NewPCG(uint64(w.number), uint64(len(w.tenant))))
 	ids := []string{}
 	for ctx.Err() == nil {
 		pick := ""

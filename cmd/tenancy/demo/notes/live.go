@@ -154,7 +154,7 @@ func (l *Live) serve(w http.ResponseWriter, r *http.Request) error {
 
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Protocol}})
 	if err != nil {
-		return nil //nolint:nilerr // Accept has answered
+		return nil // Accept has answered
 	}
 	defer func() { _ = conn.CloseNow() }() // after a Close it is one too many
 	l.listen(conn.CloseRead(r.Context()), conn, who)
