@@ -233,7 +233,7 @@ func (c *conn) resetSession(in *inner) bool {
 
 // prepareSession makes sure that a second statement on one lease finds the session of the first.
 func (c *conn) prepareSession(ctx context.Context) error {
-	if c.session || !(c.used || c.marked) {
+	if c.session || (!c.used && !c.marked) {
 		return nil
 	}
 	if c.route.Engine == EnginePostgreSQL {
@@ -353,7 +353,7 @@ func (c *conn) failed(err error, promised bool) error {
 		if promised && c.tx == nil && !c.session {
 			return driver.ErrBadConn
 		}
-		return fmt.Errorf("%w (%v)", ErrConnectionLost, err)
+		return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn in the tree would make database/sql repeat the statement
 	}
 	return explain(err)
 }

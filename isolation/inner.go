@@ -18,7 +18,7 @@ func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.N
 	if own, ok := s.(driver.NamedValueChecker); ok {
 		checker = own
 	}
-	columns, _ := s.(driver.ColumnConverter)
+	columns, _ := s.(driver.ColumnConverter) //nolint:staticcheck // older drivers know nothing else
 	kept := args[:0]
 	for _, arg := range args {
 		err := driver.ErrSkip
@@ -72,7 +72,7 @@ func innerExec(ctx context.Context, c driver.Conn, query string, args []driver.N
 	if err != nil {
 		return nil, err
 	}
-	return s.Exec(values)
+	return s.Exec(values) //nolint:staticcheck // older drivers know nothing else
 }
 
 func innerQuery(ctx context.Context, c driver.Conn, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -110,7 +110,7 @@ func stmtQuery(ctx context.Context, c driver.Conn, s driver.Stmt, args []driver.
 	if err != nil {
 		return nil, err
 	}
-	return s.Query(values)
+	return s.Query(values) //nolint:staticcheck // older drivers know nothing else
 }
 
 // stmtRows close the statement that was prepared for them. Of boundRows they take the optional

@@ -288,7 +288,7 @@ func (p *pool) dial(ctx context.Context, at *place, connector driver.Connector, 
 	if err != nil {
 		if errors.Is(err, driver.ErrBadConn) {
 			// database/sql would repeat at once; the pool is where that is decided.
-			err = fmt.Errorf("connect: %v", err)
+			err = fmt.Errorf("connect: %v", err) //nolint:errorlint // it must not look like driver.ErrBadConn
 		}
 		return nil, err
 	}
@@ -436,26 +436,6 @@ func (p *pool) close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// forgetPlace closes the idle connections of a placement that is going away, and reports whether
-// others are still in use.
-func (p *pool) forgetPlace(key Pool) (inUse bool) {
-	var victims []*inner
-	p.mu.Lock()
-	if at := p.places[key]; at != nil {
-		for len(at.idle) > 0 {
-			victims = append(victims, at.idle[0])
-			p.detach(at.idle[0])
-		}
-		inUse = at.open > 0
-	}
-	p.dispatch()
-	p.mu.Unlock()
-	for _, c := range victims {
-		closeConn(c)
-	}
-	return inUse
 }
 
 func (p *pool) snapshot() PoolStats {

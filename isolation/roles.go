@@ -33,10 +33,10 @@ func (r Roles) validate() error {
 			continue
 		}
 		if err := checkName(name); err != nil {
-			errs = append(errs, fmt.Errorf("Roles.%s: %w", field, err))
+			errs = append(errs, fmt.Errorf("isolation.Roles.%s: %w", field, err))
 		}
 		if seen[name] {
-			errs = append(errs, fmt.Errorf("Roles: %q is named twice: each role needs a login of its own", name))
+			errs = append(errs, fmt.Errorf("isolation.Roles: %q is named twice: each role needs a login of its own", name))
 		}
 		seen[name] = true
 	}

@@ -36,7 +36,7 @@ func (t *tx) end(err error) error {
 	}
 	if errors.Is(err, driver.ErrBadConn) {
 		t.conn.inner.broken = true
-		return fmt.Errorf("%w (%v)", ErrConnectionLost, err)
+		return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn in the tree would make database/sql repeat the statement
 	}
 	return err
 }
@@ -131,7 +131,7 @@ func (c *conn) beginFailed(err error) error {
 	if errors.Is(err, driver.ErrBadConn) {
 		c.inner.broken = true
 		if c.session {
-			return fmt.Errorf("%w (%v)", ErrConnectionLost, err)
+			return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn in the tree would make database/sql repeat the statement
 		}
 	}
 	return err
