@@ -50,7 +50,7 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: bench
-bench: ## run the benchmarks (COUNT=3, BENCH=regexp)
+bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)
 	scripts/bench
 
 .PHONY: mutants

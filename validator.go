@@ -87,11 +87,11 @@ func (v *Validator) Lookup(ctx context.Context, ref Ref) (Tenant, error) {
 // Validate returns the tenant that ref names if it is active. Beside the errors of Lookup it
 // returns those of [Status.Err], together with the tenant.
 func (v *Validator) Validate(ctx context.Context, ref Ref) (Tenant, error) {
-	t, err := v.Lookup(ctx, ref)
+	t, _, err := v.lookup(ctx, ref, v.gens.clock())
 	if err != nil {
-		return t, err
+		return Tenant{}, err
 	}
-	return t, t.Status.Err()
+	return *t, t.Status.Err()
 }
 
 // lookup returns a tenant that must not be changed, and whether it may be out of date. now is
@@ -111,8 +111,8 @@ func (v *Validator) lookup(ctx context.Context, ref Ref, now time.Duration) (*Te
 		if err != nil {
 			return loaded[*Tenant]{}, err
 		}
-		if t.ID == "" {
-			return loaded[*Tenant]{}, fmt.Errorf("the directory returned a tenant without an id for %s", ref)
+		if err := CheckID(t.ID); err != nil { // it becomes part of keys and names
+			return loaded[*Tenant]{}, fmt.Errorf("the directory's answer for %s: %w", ref, err)
 		}
 		t = t.Clone()
 		v.decoy.Store(&t.ID)

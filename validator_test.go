@@ -336,6 +336,16 @@ func TestPanicOfADirectoryReachesTheCaller(t *testing.T) {
 	}
 }
 
+func TestIdThatNoKeyCanCarryIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "a:b", "../a"} {
+		d := &directory{tenants: []tenancy.Tenant{{ID: id, Slug: "acme", Status: tenancy.StatusActive}}}
+		if got, err := newValidator(t, d, tenancy.ResolutionConfig{}).Lookup(t.Context(), tenancy.BySlug("acme")); err == nil {
+			t.Errorf("the id %q was accepted: %v", id, got)
+		}
+	}
+}
+
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	d := &directory{}
