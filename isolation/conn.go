@@ -276,6 +276,9 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 			return kind, ErrTransactionControl
 		}
 	}
+	if _, single := c.inner.Conn.(BoundConn); !single && len(c.route.Bind) > 0 && several(query) {
+		return kind, ErrSeveralStatements
+	}
 	c.used = true
 	if kind == kindSession && c.route.Engine == EnginePostgreSQL {
 		c.inner.dirty = true
@@ -367,12 +370,9 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, err
 	}
 	c.used = true
-	t, err := c.beginInner(ctx, opts)
+	t, err := c.beginInner(ctx, opts, dialect.SetLocal)
 	if err != nil {
-		if errors.Is(err, driver.ErrBadConn) {
-			c.inner.broken = true // nothing of the caller's was written: it may be repeated
-		}
-		return nil, err
+		return nil, c.beginFailed(ctx, err)
 	}
 	c.tx = t
 	return t, nil
@@ -402,7 +402,7 @@ func (c *conn) raw(ctx context.Context, fn func(driverConn any) error) (err erro
 		c.inner.broken = c.route.Engine != EnginePostgreSQL // its state is known to fn alone
 		return fn(c.inner.Conn)
 	}
-	t, err := c.beginInner(ctx, driver.TxOptions{})
+	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.SetLocal)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ var (
 	// ErrNoTransaction says that a statement cannot run in the transaction that carries the tenant.
 	ErrNoTransaction = tenancy.NewError(tenancy.CodeTenant, "the statement cannot run inside a transaction, and the tenant is bound by one: "+
 		"run maintenance as the migrator, on its own *sql.DB; on a direct connection db.Conn(ctx) runs it unbound")
+	// ErrSeveralStatements says that one text holds several statements. The second could end the
+	// transaction that carries the tenant.
+	ErrSeveralStatements = tenancy.NewError(tenancy.CodeTenant, "the text holds several statements: "+
+		"send one per call, in a transaction if they belong together")
 	// ErrMissing says that the place of a tenant does not exist.
 	ErrMissing = tenancy.NewError(tenancy.CodeProvisioning, "the tenant's database does not exist: "+
 		"provision the tenant (Lifecycle.Provision), or restore its file")

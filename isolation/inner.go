@@ -197,7 +197,7 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoTransaction, err)
 	case stateSyntax:
 		if strings.Contains(err.Error(), "multiple commands") {
-			return fmt.Errorf("send one statement per call, several in a transaction: %w", err)
+			return fmt.Errorf("%w: %w", ErrSeveralStatements, err)
 		}
 	}
 	return err

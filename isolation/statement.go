@@ -91,18 +91,30 @@ func word(s string) (first, rest string) {
 
 func skip(s string) string {
 	for s != "" {
+		rest, comment := skipComment(s)
 		switch {
+		case comment:
+			s = rest
 		case strings.IndexByte(" \t\r\n\f\v(;", s[0]) >= 0:
 			s = s[1:]
-		case strings.HasPrefix(s, "--"):
-			_, s, _ = strings.Cut(s, "\n")
-		case strings.HasPrefix(s, "/*"):
-			s = skipBlockComment(s)
 		default:
 			return s
 		}
 	}
 	return s
+}
+
+// skipComment returns what follows the comment that s begins with, if it does.
+func skipComment(s string) (rest string, ok bool) {
+	switch {
+	case strings.HasPrefix(s, "--"):
+		_, s, _ = strings.Cut(s, "\n")
+		return s, true
+	case strings.HasPrefix(s, "/*"):
+		return skipBlockComment(s), true
+	default:
+		return s, false
+	}
 }
 
 // skipBlockComment skips a comment that may contain others, as PostgreSQL's may.
@@ -134,6 +146,51 @@ func lower(s string) string {
 		}
 	}
 	return s
+}
+
+// several reports whether a text may hold more than one statement: whether anything but comments
+// follows a semicolon that is in no quotes. Where it cannot tell, it says yes.
+func several(query string) bool {
+	for s := query; s != ""; {
+		if rest, comment := skipComment(s); comment {
+			s = rest
+			continue
+		}
+		quote := s[:1]
+		switch quote[0] {
+		case ';':
+			return skip(s) != ""
+		case '\'', '"':
+		case '$':
+			quote = dollarTag(s)
+		default:
+			quote = ""
+		}
+		if quote == "" {
+			s = s[1:]
+			continue
+		}
+		quoted, rest, closed := strings.Cut(s[len(quote):], quote)
+		if !closed || quote[0] != '$' && strings.Contains(quoted, `\`) { // which may escape the quote, or not
+			return strings.Contains(s, ";")
+		}
+		s = rest // a doubled quote ends one text and begins another
+	}
+	return false
+}
+
+// dollarTag returns the $tag$ that s begins with, or "".
+func dollarTag(s string) string {
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '$':
+			return s[:i+1]
+		case isLetter(c), c == '_', c >= 0x80, i > 1 && c >= '0' && c <= '9':
+		default:
+			return ""
+		}
+	}
+	return ""
 }
 
 // versionQueries are what query layers ask when they open a database, letter by letter. They

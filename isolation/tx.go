@@ -41,8 +41,9 @@ func (t *tx) end(err error) error {
 	return err
 }
 
-// beginInner begins a transaction on the inner connection and binds it.
-func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions) (*tx, error) {
+// beginInner begins a transaction on the inner connection and binds it; say is how, for a driver
+// that is no BoundConn.
+func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions, say bindText) (*tx, error) {
 	if bound, ok := c.inner.Conn.(BoundConn); ok && len(c.route.Bind) > 0 {
 		inner, err := bound.BeginBound(ctx, c.route.Bind, opts)
 		if err != nil {
@@ -55,7 +56,7 @@ func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions) (*tx, erro
 		return nil, err
 	}
 	t := &tx{conn: c, inner: inner, unset: len(c.route.Bind) > 0}
-	if err := c.setLocal(ctx); err != nil {
+	if err := c.bind(ctx, say); err != nil {
 		c.inner.broken = true
 		_ = inner.Rollback()
 		return nil, fmt.Errorf("bind the transaction: %w", err)
@@ -72,13 +73,16 @@ func (c *conn) unset() error {
 			return err
 		}
 	}
-	return c.setLocal(context.Background())
+	return c.bind(context.Background(), dialect.SetLocal)
 }
 
-// setLocal binds the open transaction.
-func (c *conn) setLocal(ctx context.Context) error {
+// bindText says in SQL that a setting holds for the transaction.
+type bindText func(name, value string) (string, error)
+
+// bind binds the open transaction.
+func (c *conn) bind(ctx context.Context, say bindText) error {
 	for _, s := range c.route.Bind {
-		sql, err := dialect.SetLocal(s.Name, s.Value)
+		sql, err := say(s.Name, s.Value)
 		if err != nil {
 			return err
 		}
@@ -91,9 +95,9 @@ func (c *conn) setLocal(ctx context.Context) error {
 
 // execFallback runs a statement in a bound transaction for a driver that is no BoundConn.
 func (c *conn) execFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Result, error) {
-	t, err := c.beginInner(ctx, driver.TxOptions{})
+	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.Bind)
 	if err != nil {
-		return nil, c.beginFailed(err)
+		return nil, c.beginFailed(ctx, err)
 	}
 	t.unset = kind != kindData
 	result, err := innerExec(ctx, c.inner.Conn, query, args)
@@ -112,9 +116,9 @@ func (c *conn) execFallback(ctx context.Context, kind statementKind, query strin
 
 // queryFallback runs a statement in a bound transaction that lives as long as its rows.
 func (c *conn) queryFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Rows, error) {
-	t, err := c.beginInner(ctx, driver.TxOptions{})
+	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.Bind)
 	if err != nil {
-		return nil, c.beginFailed(err)
+		return nil, c.beginFailed(ctx, err)
 	}
 	t.unset = kind != kindData
 	rows, err := innerQuery(ctx, c.inner.Conn, query, args)
@@ -126,13 +130,15 @@ func (c *conn) queryFallback(ctx context.Context, kind statementKind, query stri
 	return &boundRows{Rows: rows, ctx: ctx, conn: c, tx: t}, nil
 }
 
-// beginFailed lets a failed BEGIN or binding be repeated: nothing of the caller's was written.
-func (c *conn) beginFailed(err error) error {
-	if errors.Is(err, driver.ErrBadConn) {
-		c.inner.broken = true
-		if c.session {
-			return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn in the tree would make database/sql repeat the statement
-		}
+// beginFailed lets a BEGIN or binding that failed with its connection be repeated on another:
+// nothing of the caller's was written.
+func (c *conn) beginFailed(ctx context.Context, err error) error {
+	if !errors.Is(err, driver.ErrBadConn) && (ctx.Err() != nil || alive(ctx, c.inner)) {
+		return err
 	}
-	return err
+	c.inner.broken = true
+	if c.session {
+		return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn in the tree would make database/sql repeat the statement
+	}
+	return driver.ErrBadConn
 }

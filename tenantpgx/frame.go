@@ -224,19 +224,23 @@ func (x *exchange) end(ctx context.Context, cause error) (tag pgconn.CommandTag,
 // that somebody deallocated.
 func misdescribed(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(e.Code, "42") || strings.HasPrefix(e.Code, "26") ||
-		e.Code == stateStalePlan || e.Code == "22P02" || e.Code == "22P03")
+	return ok && (isStale(e) || strings.HasPrefix(e.Code, "42") || strings.HasPrefix(e.Code, "26") ||
+		e.Code == "22P02" || e.Code == "22P03")
 }
 
-// stateStalePlan is "cached plan must not change result type": a table changed. The server says
-// so before it runs anything.
-const stateStalePlan = "0A000"
+// isStale reports whether the server refused, before it ran anything, to run a statement as it was
+// described: "cached plan must not change result type", or another number of columns than result
+// formats. The name of the server's function says so in every language.
+func isStale(e *pgconn.PgError) bool {
+	return e.Code == "0A000" && e.Routine == "RevalidateCachedQuery" ||
+		e.Code == "08P01" && e.Routine == "PortalSetResultFormat"
+}
 
 // stale reports whether a statement in a frame of its own failed, unexecuted, only because a table
-// has changed since this connection prepared it.
+// has changed since it was described.
 func (c *Conn) stale(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && c.bound == nil && c.direct && e.Code == stateStalePlan && strings.Contains(e.Message, "cached plan")
+	return ok && c.bound == nil && isStale(e)
 }
 
 // exec runs a framed statement whose rows nobody wants.

@@ -14,6 +14,20 @@ func SetLocal(name, value string) (string, error) {
 	return "SET LOCAL " + SettingName(name) + " TO " + literal, nil
 }
 
+// Bind binds a transaction in one statement, and takes away what somebody may have set under the
+// same name for the session.
+func Bind(name, value string) (string, error) {
+	n, err := Literal(name)
+	if err != nil {
+		return "", err
+	}
+	v, err := Literal(value)
+	if err != nil {
+		return "", err
+	}
+	return "SELECT pg_catalog.set_config(" + n + ", '', false), pg_catalog.set_config(" + n + ", " + v + ", true)", nil
+}
+
 // Unset removes what application code may have set for the session under the name of a setting.
 func Unset(name string) string { return "SET SESSION " + SettingName(name) + " TO ''" }
 
