@@ -2,6 +2,7 @@
 
 TESTFLAGS ?= -timeout 12m
 FUZZTIME ?= 60s
+SOAK ?= 60s
 SERVERS = TENANCY_REQUIRE_SERVERS=1
 
 .DEFAULT_GOAL := help
@@ -48,6 +49,10 @@ cover: test-servers ## measure the coverage of all tests together, into .out/cov
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (60s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: soak
+soak: test-servers ## 64 clients and 3 tenants against the demo for SOAK (60s) on every database
+	$(SERVERS) TENANCY_SOAK=$(SOAK) go test -race -count=1 -v -timeout 30m -run '^TestSoak$$' ./internal/integration/demo
 
 .PHONY: bench
 bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)
