@@ -9,9 +9,10 @@ import (
 // own table of organisations writes this one method.
 type Directory interface {
 	// Lookup returns the tenant that ref names, or [ErrNotFound] when there is none. Any
-	// other error means that the answer is not known. For RefID compare the id exactly as
-	// given; for RefSlug compare the slug, which is lower case; for RefIDOrSlug compare both;
-	// for RefAlias the alias of that kind. The tenant comes back whatever its status is.
+	// other error means that the answer is not known. [Ref.Matches] has the
+	// rule: letter case does not count in ids and slugs, so that a directory whose ids differ
+	// in case only must compare them exactly; for RefIDOrSlug compare both, for RefAlias the
+	// alias of that kind. The tenant comes back whatever its status is.
 	Lookup(ctx context.Context, ref Ref) (Tenant, error)
 }
 
@@ -31,7 +32,8 @@ type Store interface {
 	// the revision up; otherwise [ErrConflict]. An unknown id is [ErrNotFound], a taken
 	// name a [*SlugConflictError]. CreatedAt cannot change.
 	Update(ctx context.Context, t Tenant, events ...Event) (Tenant, error)
-	// List returns one page of the tenants that match, ordered by id.
+	// List returns one page of the tenants that match, ordered by id, or with a Prefix by
+	// slug. An After that no page returned is an [*InvalidError].
 	List(ctx context.Context, opts ListOptions) (Page, error)
 }
 
