@@ -177,7 +177,7 @@ func (l *Lifecycle) provision(ctx context.Context, t Tenant) (Tenant, error) {
 	}
 	placement, err := l.tn.cfg.Provisioner.Provision(ctx, t)
 	if err != nil {
-		return l.noteFailure(ctx, t, err), &ProvisionError{TenantID: t.ID, Step: "provision", Err: err}
+		return l.noteFailure(ctx, t, err), provisionError(t, "provision", err)
 	}
 	t.Placement, t.Status, t.StatusReason = placement, StatusActive, ""
 	done, err := l.update(ctx, t, TenantProvisioned, "")
@@ -191,6 +191,14 @@ func (l *Lifecycle) provision(ctx context.Context, t Tenant) (Tenant, error) {
 		return t, fmt.Errorf("provision tenant %q: %w", t.Slug, err)
 	}
 	return done, nil
+}
+
+// provisionError leaves alone what the provisioner has named already.
+func provisionError(t Tenant, step string, err error) error {
+	if _, named := errors.AsType[*ProvisionError](err); named {
+		return err
+	}
+	return &ProvisionError{TenantID: t.ID, Step: step, Err: err}
 }
 
 // noteFailure puts the reason on the tenant, also when the caller has gone meanwhile. The
@@ -346,7 +354,7 @@ func (l *Lifecycle) Delete(ctx context.Context, id string) (Tenant, error) {
 	}
 	if l.tn.cfg.Provisioner != nil {
 		if err := l.tn.cfg.Provisioner.Deprovision(ctx, t); err != nil {
-			return l.noteFailure(ctx, t, err), &ProvisionError{TenantID: t.ID, Step: "deprovision", Err: err}
+			return l.noteFailure(ctx, t, err), provisionError(t, "deprovision", err)
 		}
 	}
 	t.Status, t.StatusReason, t.Name, t.Metadata = StatusPurged, "", "", nil

@@ -10,8 +10,9 @@ import (
 var (
 	// ErrPoolExhausted says that no connection became free in time. The caller's context error,
 	// if that ended the wait, is in the tree as well.
-	ErrPoolExhausted = tenancy.NewError(tenancy.CodeTenant, "no database connection became free: "+
-		"raise isolation.PoolConfig.MaxConns or MaxPerTenant, or close rows and transactions sooner")
+	// It is a [tenancy.ErrUnavailable] too, which tenanthttp.WriteError answers with 503.
+	ErrPoolExhausted error = exhausted{tenancy.NewError(tenancy.CodeTenant, "no database connection became free: "+
+		"raise isolation.PoolConfig.MaxConns or MaxPerTenant, or close rows and transactions sooner")}
 	// ErrSessionUnsupported says that several statements on one sql.Conn need a session, and that
 	// the connection has none: it goes through a pooler.
 	ErrSessionUnsupported = tenancy.NewError(tenancy.CodeTenant, "the connection goes through a pooler and has no session: "+
@@ -47,3 +48,10 @@ var (
 func unsupported(strategy string, engine Engine, remedy string) error {
 	return fmt.Errorf("strategy %q on %s: %w: %s", strategy, engine, ErrUnsupported, remedy)
 }
+
+// exhausted is an error that is of two kinds.
+type exhausted struct{ error }
+
+func (e exhausted) Code() tenancy.Code { return tenancy.CodeOf(e.error) }
+
+func (exhausted) Is(target error) bool { return target == tenancy.ErrUnavailable }
