@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"lexigram.dev/tenancy/isolation"
 )
 
@@ -89,3 +91,6 @@ type fixed struct{ conn driver.Conn }
 
 func (f fixed) Connect(context.Context) (driver.Conn, error) { return f.conn, nil }
 func (f fixed) Driver() driver.Driver                        { return nil }
+
+// pgxOf returns the pgx connection of a driver's connection.
+func pgxOf(driverConn any) *pgx.Conn { return driverConn.(interface{ Conn() *pgx.Conn }).Conn() }

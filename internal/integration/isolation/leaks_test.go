@@ -324,6 +324,11 @@ func TestC11LostConnection(t *testing.T) {
 			}
 			sees(t, c.acme, c.db, "of acme")
 			kill("state = 'idle'")
+			eventually(t, "the end of the session", func() bool {
+				var n int
+				must(t, c.admin.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = $2", c.name, c.roles.App).Scan(&n))
+				return n == 0
+			})
 			sees(t, c.globex, c.db, "of globex")
 		})
 	})
