@@ -7,9 +7,9 @@ require (
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/jackc/pgx/v5 v5.12.0
 	lexigram.dev/tenancy/cmd/tenancy v0.0.0-00010101000000-000000000000
-	lexigram.dev/tenancy/tenantgoose v0.0.0-00010101000000-000000000000
+	lexigram.dev/tenancy/tenantgoose v0.0.0
 	lexigram.dev/tenancy/tenantjwt v0.0.0
-	lexigram.dev/tenancy/tenantpgx v0.0.0-00010101000000-000000000000
+	lexigram.dev/tenancy/tenantpgx v0.0.0
 )
 
 require (
