@@ -1,0 +1,154 @@
+package isolation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"lexigram.dev/tenancy/isolation"
+)
+
+func TestPoolWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, isolation.PoolConfig{MaxConns: 2, MaxPerTenant: 2})
+	acme, globex := bind(t.Context(), "acme"), bind(t.Context(), "globex")
+	first, err := db.QueryContext(acme, "SELECT")
+	must(t, err)
+	second, err := db.QueryContext(acme, "SELECT")
+	must(t, err)
+	t.Run("the caller's context ends the wait", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(globex, 10*time.Millisecond)
+		defer cancel()
+		_, err := db.ExecContext(ctx, "INSERT")
+		mustBe(t, err, isolation.ErrPoolExhausted)
+		mustBe(t, err, context.DeadlineExceeded)
+	})
+	t.Run("a free connection ends the wait, one tenant after the other", func(t *testing.T) {
+		order := make(chan string, 4)
+		var wg sync.WaitGroup
+		start := func(ctx context.Context, name string) {
+			waiting := db.PoolStats().Waiting
+			wg.Go(func() {
+				if _, err := db.ExecContext(ctx, "INSERT"); err != nil {
+					t.Error(err)
+				}
+				order <- name
+			})
+			eventually(t, "a waiter", func() bool { return db.PoolStats().Waiting == waiting+1 })
+		}
+		for range 3 {
+			start(acme, "acme")
+		}
+		start(globex, "globex")
+		must(t, first.Close())
+		wg.Wait()
+		must(t, second.Close())
+		if a, b := <-order, <-order; a != "globex" && b != "globex" {
+			t.Error("a flood was served before the tenant that waited behind it")
+		}
+	})
+	if s := db.PoolStats(); s.Open != s.Idle || s.Waiting != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestPoolMaxWait(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, isolation.PoolConfig{MaxConns: 1, MaxWait: 10 * time.Millisecond})
+	acme := bind(t.Context(), "acme")
+	rows, err := db.QueryContext(acme, "SELECT")
+	must(t, err)
+	_, err = db.ExecContext(acme, "INSERT") // it would wait for itself
+	mustBe(t, err, isolation.ErrPoolExhausted)
+	must(t, rows.Close())
+	_, err = db.ExecContext(acme, "INSERT")
+	must(t, err)
+}
+
+func TestPoolDialFailsAndIsCancelled(t *testing.T) {
+	t.Parallel()
+	db, server := open(t, isolation.PoolConfig{MaxConns: 1})
+	acme := bind(t.Context(), "acme")
+	sentinel := errors.New("no server")
+	server.failOnce("connect", sentinel)
+	_, err := db.ExecContext(acme, "INSERT")
+	mustBe(t, err, sentinel)
+
+	server.dials = make(chan struct{}, 1)
+	ctx, cancel := context.WithTimeout(acme, 10*time.Millisecond)
+	defer cancel()
+	_, err = db.ExecContext(ctx, "INSERT")
+	mustBe(t, err, context.DeadlineExceeded)
+	server.dials <- struct{}{}
+	_, err = db.ExecContext(acme, "INSERT") // what the failures had reserved is free again
+	must(t, err)
+}
+
+func TestPoolClosesWhatIsUnused(t *testing.T) {
+	t.Parallel()
+	db, server := open(t, isolation.PoolConfig{MaxIdleTime: 5 * time.Millisecond})
+	_, err := db.ExecContext(bind(t.Context(), "acme"), "INSERT")
+	must(t, err)
+	eventually(t, "the connection closed", func() bool { return server.connections() == 0 })
+	_, err = db.ExecContext(bind(t.Context(), "acme"), "INSERT")
+	must(t, err)
+}
+
+func TestPoolCloseWhileInUse(t *testing.T) {
+	t.Parallel()
+	db, server := open(t, isolation.PoolConfig{MaxConns: 1})
+	acme := bind(t.Context(), "acme")
+	rows, err := db.QueryContext(acme, "SELECT")
+	must(t, err)
+	failed := make(chan error, 1)
+	go func() { _, err := db.ExecContext(acme, "INSERT"); failed <- err }()
+	eventually(t, "a waiter", func() bool { return db.PoolStats().Waiting == 1 })
+	must(t, db.Close())
+	if err := <-failed; err == nil {
+		t.Error("a waiter of a closed pool was served")
+	}
+	must(t, rows.Close())
+	if n := server.connections(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
+// TestPoolUnderLoad runs many tenants through few connections, with cancellations and failures,
+// and looks for what is left behind.
+func TestPoolUnderLoad(t *testing.T) {
+	before := runtime.NumGoroutine()
+	db, server := open(t, isolation.PoolConfig{MaxConns: 4, MaxPerTenant: 2})
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			for range 200 {
+				ctx, cancel := context.WithTimeout(bind(context.Background(), fmt.Sprint(r.IntN(7))), time.Duration(r.IntN(2000))*time.Microsecond)
+				if rows, err := db.QueryContext(ctx, "SELECT"); err == nil {
+					for rows.Next() { //nolint:revive // read to the end
+					}
+					_ = rows.Close()
+				}
+				if r.IntN(10) == 0 {
+					_, _ = db.ExecContext(ctx, "SET x = 1")
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "all connections came back", func() bool {
+		s := db.PoolStats()
+		return s.Open == s.Idle && s.Waiting == 0 && s.Open <= 4
+	})
+	if n := server.connections(); n > 4 {
+		t.Errorf("%d connections are open", n)
+	}
+	must(t, db.Close())
+	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before+1 })
+}
