@@ -130,7 +130,7 @@ func TestPoolUnderLoad(t *testing.T) {
 			for range 200 {
 				ctx, cancel := context.WithTimeout(bind(context.Background(), fmt.Sprint(r.IntN(7))), time.Duration(r.IntN(2000))*time.Microsecond)
 				if rows, err := db.QueryContext(ctx, "SELECT"); err == nil {
-					for rows.Next() { //nolint:revive // read to the end
+					for rows.Next() {
 					}
 					_ = rows.Close()
 				}

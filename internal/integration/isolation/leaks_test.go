@@ -409,7 +409,7 @@ func TestC13NoTenant(t *testing.T) {
 				}
 			}
 		}
-		_, err := c.db.Query("SELECT body FROM notes") //nolint:noctx // the point
+		_, err := c.db.Query("SELECT body FROM notes")
 		mustBe(t, err, tenancy.ErrNoTenant)
 		must(t, c.db.Ping())
 		must(t, c.db.PingContext(c.acme))
@@ -587,7 +587,7 @@ func TestC20TransactionControl(t *testing.T) {
 		} {
 			_, err := c.db.ExecContext(c.acme, text)
 			mustBe(t, err, isolation.ErrTransactionControl)
-			_, err = c.db.QueryContext(c.acme, text) //nolint:rowserrcheck,sqlclosecheck // there are none
+			_, err = c.db.QueryContext(c.acme, text)
 			mustBe(t, err, isolation.ErrTransactionControl)
 			err = c.db.InTx(c.acme, nil, func(tx *sql.Tx) error {
 				_, err := tx.ExecContext(c.acme, text)

@@ -21,7 +21,7 @@ func tenants(t *testing.T, c *cell, n int) []context.Context {
 	must(t, err)
 	all := make([]context.Context, n)
 	for i := range all {
-		all[i] = provision(t, p, tenant(fmt.Sprintf("tenant-%d", i)))
+		all[i] = provision(t, p, tenant(fmt.Sprintf("tenant-%d", i))) //nolint:fatcontext // one context each
 	}
 	return all
 }

@@ -159,8 +159,8 @@ func TestVersionQueriesNeedNoTenant(t *testing.T) {
 			query = "SELECT VERSION()"
 		}
 		var version string
-		must(t, c.db.QueryRow(query).Scan(&version)) //nolint:noctx // the point
-		_, err := c.db.Exec(query + " -- and more")  //nolint:noctx // the point
+		must(t, c.db.QueryRow(query).Scan(&version))
+		_, err := c.db.Exec(query + " -- and more") 
 		mustBe(t, err, tenancy.ErrNoTenant)
 	})
 }
