@@ -160,7 +160,7 @@ func TestVersionQueriesNeedNoTenant(t *testing.T) {
 		}
 		var version string
 		must(t, c.db.QueryRow(query).Scan(&version))
-		_, err := c.db.Exec(query + " -- and more") 
+		_, err := c.db.Exec(query + " -- and more")
 		mustBe(t, err, tenancy.ErrNoTenant)
 	})
 }
@@ -277,7 +277,9 @@ func TestRLSQuotesNamesAndCastsTypes(t *testing.T) {
 	rls := isolation.RLS{
 		Roles: c.roles, Shared: []string{"countries"},
 		Tables: []isolation.Table{
-			{Name: "notes"}, {Name: "parents"}, {Name: "children"},
+			{Name: "notes"},
+			{Name: "parents"},
+			{Name: "children"},
 			{Schema: "Odd Schema", Name: `we"ird; drop table notes`, Column: "Org Id", Type: "uuid"},
 		},
 	}
