@@ -183,8 +183,8 @@ func (l *Lifecycle) provision(ctx context.Context, t Tenant) (Tenant, error) {
 	done, err := l.update(ctx, t, TenantProvisioned, "")
 	if errors.Is(err, ErrConflict) { // somebody else provisioned it, or noted a failure
 		latest, getErr := l.Get(ctx, t.ID)
-		if getErr == nil && latest.Status == StatusActive {
-			return latest, nil
+		if getErr == nil && latest.Status != StatusProvisioning && latest.Status != StatusPurged {
+			return latest, nil // it may have gone on already, into suspension for one
 		}
 	}
 	if err != nil {

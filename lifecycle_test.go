@@ -254,6 +254,25 @@ func TestL03TenantIsNotActiveBeforeItsPlaceExists(t *testing.T) {
 	}
 }
 
+func TestWhoProvisionsSecondFindsItDone(t *testing.T) {
+	t.Parallel()
+	p := &provisioner{}
+	tn, events := newLifecycle(t, p, func(c *tenancy.Config) { c.Lifecycle.NoAutoProvision = true })
+	l, ctx := tn.Lifecycle(), t.Context()
+	acme := must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{Slug: "acme"}))
+	p.hold = func() { // while the one provisions, the other does it all and goes on
+		p.hold = nil
+		must[tenancy.Tenant](t)(l.Provision(ctx, acme.ID))
+		must[tenancy.Tenant](t)(l.Suspend(ctx, acme.ID, "unpaid"))
+	}
+	if got := must[tenancy.Tenant](t)(l.Provision(ctx, acme.ID)); got.Status != tenancy.StatusSuspended {
+		t.Errorf("%+v", got)
+	}
+	if !slices.Equal(events(), []tenancy.EventType{tenancy.TenantProvisioned, tenancy.TenantSuspended}) {
+		t.Errorf("the events are %v", events())
+	}
+}
+
 func TestFailedProvisioningCanBeGivenUp(t *testing.T) {
 	t.Parallel()
 	p := &provisioner{err: errors.New("disk full")}

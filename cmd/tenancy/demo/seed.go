@@ -52,7 +52,12 @@ func seedTenant(ctx context.Context, l *tenancy.Lifecycle, slug, name, suspended
 	}
 	// Also brings the tables of a tenant that was left half-way to their version.
 	if t.Status == tenancy.StatusProvisioning {
-		if t, err = l.Provision(ctx, t.ID); err != nil {
+		id := t.ID
+		t, err = l.Provision(ctx, id)
+		if later := (*tenancy.TransitionError)(nil); errors.As(err, &later) {
+			t, err = l.Get(ctx, id) // another process is past it already
+		}
+		if err != nil {
 			return t, err
 		}
 	}
