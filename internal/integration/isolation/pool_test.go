@@ -29,7 +29,7 @@ func tenants(t *testing.T, c *cell, n int) []context.Context {
 func TestL05FullPoolDoesNotDeadlock(t *testing.T) {
 	t.Parallel()
 	c := openSQLite(t, func(config *isolation.Config) {
-		config.Pool = isolation.PoolConfig{MaxConns: 4, MaxPools: 2, MaxPerTenant: 2, MaxWait: time.Minute}
+		config.Pool = isolation.PoolConfig{MaxConns: 4, MaxPools: 2, MaxPerTenant: 2, MaxWait: 20 * time.Second}
 	})
 	all := tenants(t, c, 3)
 	t.Run("at capacity + 1 the caller waits as long as its context", func(t *testing.T) {
