@@ -11,7 +11,6 @@ import (
 type boundRequest struct {
 	scopeContext
 	decision Decision
-	answers  [4]Answer
 }
 
 // Bind decides which tenant a request belongs to and returns a context that carries the
@@ -47,10 +46,9 @@ func (tn *Tenancy) decide(ctx context.Context, req *Request, b *boundRequest) {
 		req = &anonymous
 	}
 	d.UserID, d.Issuer = identity.UserID, identity.Issuer
-	d.Answers = tn.chain.Resolve(ctx, req, b.answers[:0])
-	named := tn.firstNamed(d)
+	named, answerErr := tn.ask(ctx, req, d)
 	if req.IdentityErr != nil {
-		if named >= 0 && d.Answers[named].Err == nil {
+		if named >= 0 && answerErr == nil {
 			b.scope.tenant, _, _ = tn.validator.lookup(ctx, d.Ref, tn.validator.gens.clock())
 		}
 		d.Outcome, d.Err = OutcomeUnauthenticated, fmt.Errorf("%w: %w", ErrUnauthenticated, req.IdentityErr)
@@ -66,8 +64,8 @@ func (tn *Tenancy) decide(ctx context.Context, req *Request, b *boundRequest) {
 		}
 		return
 	}
-	if err := d.Answers[named].Err; err != nil {
-		d.Outcome, d.Err = OutcomeAmbiguous, err
+	if answerErr != nil {
+		d.Outcome, d.Err = OutcomeAmbiguous, answerErr
 		return
 	}
 	tn.authorize(ctx, &identity, named, b)
@@ -76,15 +74,31 @@ func (tn *Tenancy) decide(ctx context.Context, req *Request, b *boundRequest) {
 	}
 }
 
-// firstNamed returns the index of the answer that counts, or -1.
-func (tn *Tenancy) firstNamed(d *Decision) int {
-	for i := range d.Answers {
-		if a := &d.Answers[i]; a.Err != nil || !a.Ref.IsZero() {
+// ask asks the resolvers, and returns the index and the error of the answer that counts; -1
+// when none does.
+func (tn *Tenancy) ask(ctx context.Context, req *Request, d *Decision) (int, error) {
+	d.chain = tn.chain
+	if !tn.chain.askAll {
+		i, ref, err := tn.chain.first(ctx, req)
+		d.asked = min(i+1, len(tn.chain.resolvers))
+		if i == len(tn.chain.resolvers) {
+			return -1, nil
+		}
+		d.Resolver, d.Ref = tn.chain.resolvers[i].Name(), ref
+		if err != nil {
+			d.answers = append(d.Answers()[:i], Answer{Resolver: d.Resolver, Err: err})
+		}
+		return i, err
+	}
+	d.answers = tn.chain.Resolve(ctx, req, nil)
+	d.asked = len(d.answers)
+	for i := range d.answers {
+		if a := &d.answers[i]; a.Err != nil || !a.Ref.IsZero() {
 			d.Resolver, d.Ref = a.Resolver, a.Ref
-			return i
+			return i, a.Err
 		}
 	}
-	return -1
+	return -1, nil
 }
 
 // authorize looks the tenant up and decides whether the caller may have it. For outsiders it
@@ -98,11 +112,11 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 		d.Outcome, d.Err = OutcomeUnavailable, err
 		return
 	}
-	key := memberKey{userID: identity.UserID, unknown: d.Ref}
+	key := memberKey{userID: identity.UserID, of: d.Ref}
 	if t != nil {
 		d.TenantID, d.Slug = t.ID, t.Slug
 		b.scope.tenant = t
-		key = memberKey{userID: identity.UserID, tenantID: t.ID}
+		key = memberKey{userID: identity.UserID, of: Ref{value: t.ID}}
 	}
 	trusted := tn.chain.trusted[named]
 	if !trusted && d.Ref.kind != RefMalformed {
@@ -149,7 +163,7 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 // that nobody can learn by trying which id goes with which slug.
 func (tn *Tenancy) reconcile(ctx context.Context, named int, b *boundRequest) {
 	d := &b.decision
-	for _, a := range d.Answers[named+1:] {
+	for _, a := range d.answers[named+1:] {
 		if a.Err == nil && (a.Ref.IsZero() || a.Ref.Key() == d.Ref.Key()) {
 			continue
 		}

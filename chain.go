@@ -89,6 +89,17 @@ func (c *Chain) add(cfg *ResolutionConfig, r Resolver) error {
 // Resolvers returns the resolvers in order.
 func (c *Chain) Resolvers() []Resolver { return slices.Clone(c.resolvers) }
 
+// first asks in order until a resolver names a tenant or fails, and returns its index, or the
+// number of resolvers.
+func (c *Chain) first(ctx context.Context, req *Request) (int, Ref, error) {
+	for i, r := range c.resolvers {
+		if ref, err := r.Resolve(ctx, req); err != nil || ref.kind != RefNone {
+			return i, ref, err
+		}
+	}
+	return len(c.resolvers), Ref{}, nil
+}
+
 // Resolve asks the resolvers in order and appends their answers to buf. It stops after the
 // first that names a tenant or fails, or asks all when conflicts count.
 func (c *Chain) Resolve(ctx context.Context, req *Request, buf []Answer) []Answer {

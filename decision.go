@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -42,10 +43,30 @@ type Decision struct {
 	Insider bool
 	// Stale says that the answer came from a cache that could not be refreshed.
 	Stale bool
-	// Answers holds what each resolver said, in order, as far as they were asked.
-	Answers []Answer
 	// Hint names a likely mistake in the set-up, or "".
 	Hint string
+
+	chain   *Chain
+	asked   int      // how many of the chain's resolvers were asked
+	answers []Answer // what they said; nil when only the last one named a tenant, by Ref
+}
+
+// Asked returns how many of the chain's resolvers were asked.
+func (d Decision) Asked() int { return d.asked }
+
+// Answers returns what each resolver said, in order, as far as they were asked.
+func (d Decision) Answers() []Answer {
+	if d.answers != nil {
+		return slices.Clone(d.answers)
+	}
+	answers := make([]Answer, d.asked)
+	for i := range answers {
+		answers[i].Resolver = d.chain.resolvers[i].Name()
+		if i == d.asked-1 {
+			answers[i].Ref = d.Ref
+		}
+	}
+	return answers
 }
 
 // Answer is what one resolver said.
@@ -67,7 +88,7 @@ func (d Decision) Explain() string {
 	} else {
 		b.WriteString(", anonymous")
 	}
-	for _, a := range d.Answers {
+	for _, a := range d.Answers() {
 		b.WriteString("\n  " + a.Resolver + ": ")
 		switch {
 		case a.Err != nil:

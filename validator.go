@@ -24,10 +24,11 @@ type Validator struct {
 	decoy atomic.Pointer[string]
 }
 
+// memberKey asks for a user in the tenant with the id of.value, whose kind is RefNone; any
+// other reference is one that no tenant was found for.
 type memberKey struct {
-	userID   string
-	tenantID string
-	unknown  Ref // instead of tenantID, where no tenant was found
+	userID string
+	of     Ref
 }
 
 // ValidatorConfig composes a [Validator].
@@ -128,7 +129,7 @@ func (v *Validator) lookup(ctx context.Context, ref Ref, now time.Duration) (*Te
 // longer; [ErrUnverifiable] without a Membership; an error that is [ErrUnavailable] when
 // nobody can tell.
 func (v *Validator) Authorize(ctx context.Context, userID, tenantID string) (Member, error) {
-	m, err := v.member(ctx, memberKey{userID: userID, tenantID: tenantID}, v.gens.clock())
+	m, err := v.member(ctx, memberKey{userID: userID, of: Ref{value: tenantID}}, v.gens.clock())
 	if err != nil {
 		return Member{}, err
 	}
@@ -144,18 +145,18 @@ func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration
 	}
 	e, ok := v.belongs.hit(key, now)
 	if !ok {
-		tenantID := key.tenantID
-		if key.unknown.kind != RefNone {
-			tenantID = *v.decoy.Load()
+		owner, tenantID, unknown := key.of.value, key.of.value, key.of.kind != RefNone
+		if unknown {
+			owner, tenantID = "", *v.decoy.Load()
 		}
 		var err error
 		e, _, err = v.belongs.get(ctx, key, func(ctx context.Context) (loaded[*Member], error) {
 			m, err := v.members.Member(ctx, key.userID, tenantID)
-			if errors.Is(err, ErrNotMember) || errors.Is(err, ErrNotFound) || (err == nil && key.unknown.kind != RefNone) {
-				return loaded[*Member]{owner: key.tenantID, absence: ErrNotMember}, nil
+			if errors.Is(err, ErrNotMember) || errors.Is(err, ErrNotFound) || (err == nil && unknown) {
+				return loaded[*Member]{owner: owner, absence: ErrNotMember}, nil
 			}
 			m.Roles = slices.Clone(m.Roles)
-			return loaded[*Member]{value: &m, owner: key.tenantID}, err
+			return loaded[*Member]{value: &m, owner: owner}, err
 		})
 		if err != nil {
 			return nil, unavailable(ctx, fmt.Errorf("look up the membership of user %q: %w", key.userID, err))

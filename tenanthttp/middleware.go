@@ -94,7 +94,7 @@ func (m *middleware) bind(w http.ResponseWriter, r *http.Request) *http.Request 
 	ctx := m.tn.Bind(r.Context(), &c.request)
 	asked := len(m.vary) - 1
 	if d, _ := tenancy.DecisionFrom(ctx); d.Outcome == tenancy.OutcomeBound {
-		asked = min(asked, len(d.Answers))
+		asked = d.Asked()
 	} else {
 		// Refusals name every source, so that they do not tell by which one a tenant was named.
 		ctx = context.WithValue(ctx, refusalsKey{}, m.refusals)
