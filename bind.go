@@ -108,17 +108,21 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 	now := tn.validator.gens.clock()
 	t, stale, err := tn.validator.lookup(ctx, d.Ref, now)
 	d.Stale = stale
+	trusted := tn.chain.trusted[named]
+	key := memberKey{userID: identity.UserID, of: d.Ref}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		d.Outcome, d.Err = OutcomeUnavailable, err
+		if !trusted && tn.validator.isOutsider(key, now) {
+			// Of a name in use this caller would hear the same, from the cache of memberships.
+			d.Outcome, d.Err = OutcomeNotFound, ErrNotFound
+		}
 		return
 	}
-	key := memberKey{userID: identity.UserID, of: d.Ref}
 	if t != nil {
 		d.TenantID, d.Slug = t.ID, t.Slug
 		b.scope.tenant = t
 		key = memberKey{userID: identity.UserID, of: Ref{value: t.ID}}
 	}
-	trusted := tn.chain.trusted[named]
 	if !trusted && d.Ref.kind != RefMalformed {
 		member, memberErr := tn.validator.member(ctx, key, now)
 		switch {

@@ -196,6 +196,14 @@ func (c *cache[K, V]) hit(key K, now time.Duration) (*cacheEntry[V], bool) {
 	return nil, false
 }
 
+// remembered returns a cached absence that holds and is fresh at the time now of the clock.
+func (c *cache[K, V]) remembered(key K, now time.Duration) (*cacheEntry[V], bool) {
+	if e, ok := c.absent.GetIfPresent(key); ok && e.holds() && now-e.at < c.absTTL {
+		return e, true
+	}
+	return nil, false
+}
+
 // get returns the answer for key, loading it when there is no fresh one. When the load fails
 // and an answer that still holds is not older than the grace, it returns that one and true.
 func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context) (loaded[V], error)) (*cacheEntry[V], bool, error) {
@@ -203,7 +211,7 @@ func (c *cache[K, V]) get(ctx context.Context, key K, load func(context.Context)
 	if e, ok := c.hit(key, now); ok {
 		return e, false, nil
 	}
-	if e, ok := c.absent.GetIfPresent(key); ok && e.holds() && now-e.at < c.absTTL {
+	if e, ok := c.remembered(key, now); ok {
 		return e, false, nil
 	}
 	old, serveable := c.present.GetIfPresent(key)

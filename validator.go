@@ -58,8 +58,8 @@ func NewValidator(cfg ValidatorConfig) (*Validator, error) {
 	if v.now == nil {
 		v.now = time.Now
 	}
-	nobody := "00000000-0000-0000-0000-000000000000"
-	v.decoy.Store(&nobody)
+	first := "00000000-0000-0000-0000-000000000000"
+	v.decoy.Store(&first)
 	var err error
 	if v.tenants, err = newCache[Ref, *Tenant](v.gens, cacheConfig{
 		size: rc.CacheSize, ttl: rc.ValidatorCacheTTL, absent: rc.NegativeCacheTTL, stale: rc.StaleIfError,
@@ -147,7 +147,7 @@ func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration
 	if !ok {
 		owner, tenantID, unknown := key.of.value, key.of.value, key.of.kind != RefNone
 		if unknown {
-			owner, tenantID = "", *v.decoy.Load()
+			owner, tenantID = nobody, *v.decoy.Load()
 		}
 		var err error
 		e, _, err = v.belongs.get(ctx, key, func(ctx context.Context) (loaded[*Member], error) {
@@ -169,6 +169,16 @@ func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration
 		return m, nil
 	}
 	return nil, ErrNotMember
+}
+
+// nobody owns the answers about names that are not in use. No tenant's change ends them, as
+// none but its own ends the answer about a tenant.
+const nobody = "?"
+
+// isOutsider reports whether the cache knows that the user is no member.
+func (v *Validator) isOutsider(key memberKey, now time.Duration) bool {
+	e, ok := v.belongs.remembered(key, now)
+	return ok && e.absence != nil
 }
 
 // unavailable marks err as a failure of the catalogue, unless it is the caller's own end.

@@ -305,6 +305,21 @@ func TestB11AnOutageDoesNotTellWhichTenantsAreCached(t *testing.T) {
 	unavailable.check(t, ask{token: ":globex"}.of(h)) // a machine's token: a claim and no user
 }
 
+func TestB11AnOutageDoesNotTellWhomAnOutsiderAskedForBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	h := w.guarded()
+	names := []string{"acme", "initech", "unknown"}
+	for _, name := range names {
+		outsider.check(t, ask{token: "mallory", tenant: []string{name}}.of(h))
+	}
+	w.tn.Validator().Invalidate("t-globex") // another tenant changes, which ends what is known of free names
+	w.down.Store(true)
+	for _, name := range names {
+		outsider.check(t, ask{token: "mallory", tenant: []string{name}}.of(h))
+	}
+}
+
 func TestB11MembersLearnTheStateOfTheirTenant(t *testing.T) {
 	t.Parallel()
 	h := newWorld(t).guarded()

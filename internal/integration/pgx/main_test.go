@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -24,7 +25,10 @@ func TestMain(m *testing.M) { servers.Main(m) }
 
 // wire counts what happens at the sockets of a config: a round trip is a write, or several in a
 // row, that is followed by a read.
-type wire struct{ trips, writes, dials atomic.Int64 }
+type wire struct {
+	trips, writes, dials atomic.Int64
+	slow                 atomic.Int64 // nanoseconds that a write takes longer
+}
 
 func (w *wire) attach(config *pgx.ConnConfig) {
 	dial := config.DialFunc
@@ -47,7 +51,9 @@ type countedConn struct {
 func (c *countedConn) Write(b []byte) (int, error) {
 	c.wire.writes.Add(1)
 	c.wrote.Store(true)
-	return c.TCPConn.Write(b)
+	n, err := c.TCPConn.Write(b)
+	time.Sleep(time.Duration(c.wire.slow.Load()))
+	return n, err
 }
 
 func (c *countedConn) Read(b []byte) (int, error) {
