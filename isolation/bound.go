@@ -3,6 +3,8 @@ package isolation
 import (
 	"context"
 	"database/sql/driver"
+
+	"lexigram.dev/tenancy/isolation/internal/dialect"
 )
 
 // Setting is a server setting that holds for one transaction. Settings are how a connection
@@ -10,9 +12,20 @@ import (
 type Setting struct {
 	// Name is the setting's name, such as app.tenant_id. It comes from configuration.
 	Name string
-	// Value may be anything that the server's text type can hold.
+	// Value may be anything that the server's text type can hold. That of search_path is a list
+	// of names as set_config takes it.
 	Value string
+	// Off is the value that binds nobody. Whatever statements set under the name for the session
+	// is replaced by it.
+	Off string
 }
+
+// SetLocal returns the statement that binds a transaction. It takes no snapshot, so that SET
+// TRANSACTION may follow.
+func (s Setting) SetLocal() (string, error) { return dialect.SetLocal(s.Name, s.Value) }
+
+// SetOff returns the statement that removes what statements set under the name for the session.
+func (s Setting) SetOff() (string, error) { return dialect.SetOff(s.Name, s.Off) }
 
 // BoundConn is an optional interface of a driver's connection: it binds a transaction and runs
 // a statement in one network write. Without it, a statement costs four round trips (BEGIN, bind,

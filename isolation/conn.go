@@ -370,7 +370,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 		return nil, err
 	}
 	c.used = true
-	t, err := c.beginInner(ctx, opts, dialect.SetLocal)
+	t, err := c.beginInner(ctx, opts, Setting.SetLocal)
 	if err != nil {
 		return nil, c.beginFailed(ctx, err)
 	}
@@ -402,7 +402,7 @@ func (c *conn) raw(ctx context.Context, fn func(driverConn any) error) (err erro
 		c.inner.broken = c.route.Engine != EnginePostgreSQL // its state is known to fn alone
 		return fn(c.inner.Conn)
 	}
-	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.SetLocal)
+	t, err := c.beginInner(ctx, driver.TxOptions{}, Setting.SetLocal)
 	if err != nil {
 		return err
 	}

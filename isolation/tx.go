@@ -68,21 +68,27 @@ func (c *conn) beginInner(ctx context.Context, opts driver.TxOptions, say bindTe
 // names of the binding. The tenant stays bound for what runs at COMMIT.
 func (c *conn) unset() error {
 	for _, s := range c.route.Bind {
-		err := execInner(context.Background(), c.inner.Conn, dialect.Unset(s.Name))
+		off, err := s.SetOff()
 		if err != nil {
 			return err
 		}
+		if err := execInner(context.Background(), c.inner.Conn, off); err != nil {
+			return err
+		}
 	}
-	return c.bind(context.Background(), dialect.SetLocal)
+	return c.bind(context.Background(), Setting.SetLocal)
 }
 
 // bindText says in SQL that a setting holds for the transaction.
-type bindText func(name, value string) (string, error)
+type bindText func(Setting) (string, error)
+
+// bindNow is the bindText for a single statement, which SET TRANSACTION cannot follow.
+func bindNow(s Setting) (string, error) { return dialect.Bind(s.Name, s.Value, s.Off) }
 
 // bind binds the open transaction.
 func (c *conn) bind(ctx context.Context, say bindText) error {
 	for _, s := range c.route.Bind {
-		sql, err := say(s.Name, s.Value)
+		sql, err := say(s)
 		if err != nil {
 			return err
 		}
@@ -95,7 +101,7 @@ func (c *conn) bind(ctx context.Context, say bindText) error {
 
 // execFallback runs a statement in a bound transaction for a driver that is no BoundConn.
 func (c *conn) execFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Result, error) {
-	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.Bind)
+	t, err := c.beginInner(ctx, driver.TxOptions{}, bindNow)
 	if err != nil {
 		return nil, c.beginFailed(ctx, err)
 	}
@@ -116,7 +122,7 @@ func (c *conn) execFallback(ctx context.Context, kind statementKind, query strin
 
 // queryFallback runs a statement in a bound transaction that lives as long as its rows.
 func (c *conn) queryFallback(ctx context.Context, kind statementKind, query string, args []driver.NamedValue) (driver.Rows, error) {
-	t, err := c.beginInner(ctx, driver.TxOptions{}, dialect.Bind)
+	t, err := c.beginInner(ctx, driver.TxOptions{}, bindNow)
 	if err != nil {
 		return nil, c.beginFailed(ctx, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"sync"
 	"time"
@@ -150,13 +151,21 @@ func (m *Migrator) provider(target isolation.Target) (*goose.Provider, error) {
 	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithTableName(versionTable)}
 	if target.Engine == isolation.EnginePostgreSQL {
-		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockTries))
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID(target)), lock.WithLockTimeout(1, lockTries))
 		if err != nil {
 			return nil, err
 		}
 		options = append(options, goose.WithSessionLocker(locker))
 	}
 	return goose.NewProvider(d, target.DB, folder, options...)
+}
+
+// lockID keeps two migrations of one target apart and lets those of different tenants in one
+// database run side by side.
+func lockID(target isolation.Target) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("goose " + target.Tenant + " " + target.Name)) // it cannot fail
+	return int64(h.Sum64())
 }
 
 // take waits for this process's other call for the target and returns what lets the next one in.

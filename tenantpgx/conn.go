@@ -30,7 +30,7 @@ type Conn struct {
 	bound    *Tx       // the open transaction
 	lastUse  time.Time // when the server last answered
 	builder  pgx.ExtendedQueryBuilder
-	params   [2][]byte // scratch for the parameters of a binding
+	params   [3][]byte // scratch for the parameters of a binding
 	exchange exchange  // the one on its way
 }
 
@@ -171,13 +171,17 @@ func (c *Conn) BeginBound(ctx context.Context, bind []isolation.Setting, opts dr
 	begin[0] = sql
 	t := &Tx{conn: c, ctx: ctx}
 	for _, s := range bind {
-		local, err := setLocal(s)
+		local, err := s.SetLocal()
+		if err != nil {
+			return nil, fmt.Errorf("bind %s: %w", s.Name, err)
+		}
+		off, err := s.SetOff()
 		if err != nil {
 			return nil, fmt.Errorf("bind %s: %w", s.Name, err)
 		}
 		begin = append(begin, local)
 		// What a statement set for the session goes; the tenant stays for what runs at COMMIT.
-		t.commit = append(t.commit, "SET SESSION "+settingName(s.Name)+" TO ''", local)
+		t.commit = append(t.commit, off, local)
 	}
 	t.commit = append(t.commit, "COMMIT")
 	c.begin, c.bound = begin, t

@@ -24,9 +24,9 @@ type frame struct {
 	explicit bool
 }
 
-// bindSQL binds a transaction; its parameters are a setting's name and value. It first takes away
-// what somebody may have set under that name for the session: that is gone with the COMMIT.
-const bindSQL = "SELECT pg_catalog.set_config($1, '', false), pg_catalog.set_config($1, $2, true)"
+// bindSQL binds a transaction; its parameters are a setting's name, its value, and the one that
+// binds nobody. That one first replaces what somebody may have set under the name for the session.
+const bindSQL = "SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_config($1, $2, true)"
 
 // exchange is a frame on its way. A connection has one at a time.
 type exchange struct {
@@ -76,6 +76,7 @@ func (c *Conn) open(ctx context.Context, f frame, query string) (*exchange, erro
 func (c *Conn) setParams(s isolation.Setting) {
 	c.params[0] = append(c.params[0][:0], s.Name...)
 	c.params[1] = append(c.params[1][:0], s.Value...)
+	c.params[2] = append(c.params[2][:0], s.Off...)
 }
 
 // sendText writes a command that comes before the statement.
