@@ -1,5 +1,5 @@
 // Package servers answers the question "on which real server does this test run?": it starts
-// throwaway PostgreSQL and PgBouncer processes from the binaries of the machine, on free ports
+// throwaway PostgreSQL, PgBouncer and MariaDB processes from the binaries of the machine, on free ports
 // of 127.0.0.1, as any user, root included.
 //
 // A server lives at most as long as the test process that asked for it, however that process

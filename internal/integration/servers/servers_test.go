@@ -248,9 +248,14 @@ func TestHelperProcess(t *testing.T) {
 	if how == "" {
 		t.Skip("runs only as a process of other tests")
 	}
-	pg := servers.Postgres(t)
-	servers.PgBouncer(t, pg)
-	report := child{Addr: pg.Addr()}
+	var report child
+	if os.Getenv("TENANCY_TEST_CHILD_SERVER") == "mariadb" {
+		report.Addr = servers.MariaDB(t).Addr()
+	} else {
+		pg := servers.Postgres(t)
+		servers.PgBouncer(t, pg)
+		report.Addr = pg.Addr()
+	}
 	pidFiles, err := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "tenancy-*", "pid"))
 	must(t, err)
 	for _, file := range pidFiles {
@@ -270,16 +275,23 @@ func TestHelperProcess(t *testing.T) {
 	}
 }
 
-// startChild runs the helper in a temporary folder of its own and returns when its servers run.
-func startChild(t *testing.T, how string) (child, *exec.Cmd, io.Closer) {
+// startChild runs the helper in a temporary folder of its own and returns when its servers run:
+// PostgreSQL and PgBouncer, or MariaDB.
+func startChild(t *testing.T, how, server string) (child, *exec.Cmd, io.Closer) {
 	t.Helper()
-	servers.Postgres(t) // skips or fails when there are no binaries
+	want := 2
+	if server == "mariadb" { // skips or fails when there are no binaries
+		want = 1
+		servers.MariaDB(t)
+	} else {
+		servers.Postgres(t)
+	}
 	dir, err := os.MkdirTemp("", "child")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o755))
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$")
-	cmd.Env = append(os.Environ(), "TENANCY_TEST_CHILD="+how, "TMPDIR="+dir, "TENANCY_REQUIRE_SERVERS=1")
+	cmd.Env = append(os.Environ(), "TENANCY_TEST_CHILD="+how, "TENANCY_TEST_CHILD_SERVER="+server, "TMPDIR="+dir, "TENANCY_REQUIRE_SERVERS=1")
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
 	stderr, err := cmd.StderrPipe()
@@ -291,18 +303,26 @@ func startChild(t *testing.T, how string) (child, *exec.Cmd, io.Closer) {
 	if err := errors.Join(err, json.Unmarshal([]byte(line), &c)); err != nil {
 		t.Fatalf("helper process: %v: %s", err, line)
 	}
-	if len(c.PIDs) != 2 {
-		t.Fatalf("the helper runs %d servers, want 2: %+v", len(c.PIDs), c)
+	if len(c.PIDs) != want {
+		t.Fatalf("the helper runs %d servers, want %d: %+v", len(c.PIDs), want, c)
 	}
 	return c, cmd, stdin
 }
 
 func TestServersEndWithTheProcess(t *testing.T) {
 	t.Parallel()
-	for _, how := range []string{"regular end", "SIGKILL", "panic", "exit"} {
-		t.Run("after "+how, func(t *testing.T) {
+	for _, end := range []struct{ how, server string }{
+		{"regular end", "postgres"},
+		{"SIGKILL", "postgres"},
+		{"panic", "postgres"},
+		{"exit", "postgres"},
+		{"SIGKILL", "mariadb"},
+		{"exit", "mariadb"},
+	} {
+		t.Run(end.server+" after "+end.how, func(t *testing.T) {
 			t.Parallel()
-			c, cmd, stdin := startChild(t, how)
+			how := end.how
+			c, cmd, stdin := startChild(t, how, end.server)
 			for _, pid := range c.PIDs {
 				if err := syscall.Kill(pid, 0); err != nil {
 					t.Fatalf("server %d does not run: %v", pid, err)
@@ -344,7 +364,7 @@ func TestTwoProcessesDoNotMeet(t *testing.T) {
 		for range 2 {
 			t.Run("process", func(t *testing.T) {
 				t.Parallel()
-				c, _, _ := startChild(t, "regular end")
+				c, _, _ := startChild(t, "regular end", "postgres")
 				mu.Lock()
 				defer mu.Unlock()
 				addrs[c.Addr]++
