@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -73,6 +74,31 @@ func (d *descriptions) drop(sql string) {
 	if e := d.byKey[sql]; e != nil {
 		d.used.Remove(e)
 		delete(d.byKey, sql)
+	}
+}
+
+// formats says in which formats a statement's rows come: pgx stdlib's own, unless it says otherwise.
+type formats struct {
+	native     bool // pgx's own for the types that the connection knows
+	byPosition pgx.QueryResultFormats
+	byOID      pgx.QueryResultFormatsByOID
+}
+
+// of returns the formats of a statement's columns; b was built for it.
+func (f formats) of(desc *description, b *pgx.ExtendedQueryBuilder) []int16 {
+	switch {
+	case f.byOID != nil:
+		chosen := make([]int16, len(desc.Fields))
+		for i, field := range desc.Fields {
+			chosen[i] = f.byOID[field.DataTypeOID]
+		}
+		return chosen
+	case f.byPosition != nil:
+		return f.byPosition
+	case f.native:
+		return b.ResultFormats
+	default:
+		return desc.resultFormats
 	}
 }
 

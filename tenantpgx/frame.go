@@ -34,13 +34,14 @@ type exchange struct {
 	pipeline *pgconn.Pipeline
 	explicit bool
 	sql      string
-	before   []answer // what comes before the statement's results, in order
-	after    int      // how many results come after them
+	answers  []answer // what the server will say, in order
+	read     int      // how many of them were read
 }
 
 // answer is what the server will say to one message of a frame.
 type answer struct {
 	prepared *statement // to Parse: from then on the statement exists; nil for anything else
+	wanted   bool       // it is the caller's
 }
 
 // open opens the pipeline and writes what comes before the statement.
@@ -51,12 +52,15 @@ func (c *Conn) open(ctx context.Context, f frame, query string) (*exchange, erro
 	if c.pg.IsClosed() {
 		return nil, driver.ErrBadConn // nothing was written
 	}
+	if c.pg.IsBusy() {
+		return nil, errBusy
+	}
 	x := &c.exchange
-	*x = exchange{conn: c, explicit: f.explicit, sql: query, before: x.before[:0]}
+	*x = exchange{conn: c, explicit: f.explicit, sql: query, answers: x.answers[:0]}
 	x.pipeline = c.pg.StartPipeline(ctx)
 	for _, name := range c.prepared.takeDropped() {
 		x.pipeline.SendDeallocate(name)
-		x.before = append(x.before, answer{})
+		x.expect(answer{})
 	}
 	for _, sql := range c.begin {
 		x.sendText(sql)
@@ -68,10 +72,15 @@ func (c *Conn) open(ctx context.Context, f frame, query string) (*exchange, erro
 	for _, s := range f.bind {
 		c.setParams(s)
 		x.sendStatement(bindSQL, nil, c.params[:], nil, nil)
-		x.before = append(x.before, answer{})
+		x.expect(answer{})
 	}
 	return x, nil
 }
+
+var errBusy = errors.New("tenantpgx: rows or a batch of this connection are open: close them first")
+
+// expect notes what the server will say to the message that was just written.
+func (x *exchange) expect(a answer) { x.answers = append(x.answers, a) }
 
 func (c *Conn) setParams(s isolation.Setting) {
 	c.params[0] = append(c.params[0][:0], s.Name...)
@@ -79,10 +88,10 @@ func (c *Conn) setParams(s isolation.Setting) {
 	c.params[2] = append(c.params[2][:0], s.Off...)
 }
 
-// sendText writes a command that comes before the statement.
+// sendText writes a command of our own.
 func (x *exchange) sendText(sql string) {
 	x.pipeline.SendQueryParams(sql, nil, nil, nil, nil)
-	x.before = append(x.before, answer{})
+	x.expect(answer{})
 }
 
 // sendStatement writes a statement: by name where the server is sure to know it.
@@ -96,51 +105,72 @@ func (x *exchange) sendStatement(sql string, oids []uint32, params [][]byte, for
 	if s == nil {
 		s = c.prepared.add(sql)
 		x.pipeline.SendPrepare(s.name, sql, oids)
-		x.before = append(x.before, answer{prepared: s})
+		x.expect(answer{prepared: s})
 	}
 	x.pipeline.SendQueryPrepared(s.name, params, formats, resultFormats)
 }
 
-// send writes a frame with a statement in one network write.
-func (c *Conn) send(ctx context.Context, f frame, wantRows bool, query string, args []driver.NamedValue) (*exchange, error) {
-	query, values, err := c.arguments(ctx, query, args)
-	if err != nil {
-		return nil, err
-	}
-	described := wantRows || len(values) > 0
-	var desc *description
-	if described {
-		if desc, err = c.describe(ctx, f, query); err != nil {
-			return nil, err
-		}
-		if len(desc.ParamOIDs) != len(values) {
-			return nil, fmt.Errorf("expected %d arguments, got %d", len(desc.ParamOIDs), len(values))
-		}
-		if err := c.builder.Build(c.pgx.TypeMap(), desc.StatementDescription, values); err != nil {
-			return nil, err
-		}
-	}
-	x, err := c.open(ctx, f, query)
-	if err != nil {
-		return nil, err
-	}
-	if described {
-		x.sendStatement(query, desc.ParamOIDs, c.builder.ParamValues, c.builder.ParamFormats, desc.resultFormats)
+// call is a statement with its values, as pgx has them.
+type call struct {
+	sql     string
+	values  []any
+	rows    bool    // somebody wants the rows
+	formats formats // of the rows
+}
+
+// sendCall writes the caller's statement; b holds its encoded values. Without a description it has
+// none.
+func (x *exchange) sendCall(s call, desc *description, b *pgx.ExtendedQueryBuilder) {
+	if desc == nil {
+		x.pipeline.SendQueryParams(s.sql, nil, nil, nil, nil)
 	} else {
-		x.pipeline.SendQueryParams(query, nil, nil, nil, nil)
+		x.sendStatement(s.sql, desc.ParamOIDs, b.ParamValues, b.ParamFormats, s.formats.of(desc, b))
 	}
+	x.expect(answer{wanted: true})
+}
+
+// sendEnd ends a frame, and writes it to the server.
+func (x *exchange) sendEnd(f frame) error {
 	if f.explicit {
 		for _, s := range f.bind {
-			c.setParams(s)
+			x.conn.setParams(s)
 			// Again: the statement may have set it for the session. The tenant stays bound for what
 			// runs at COMMIT.
-			x.pipeline.SendQueryParams(bindSQL, c.params[:], nil, nil, nil)
-			x.after++
+			x.pipeline.SendQueryParams(bindSQL, x.conn.params[:], nil, nil, nil)
+			x.expect(answer{})
 		}
-		x.pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
-		x.after++
+		x.sendText("COMMIT")
 	}
-	return x, x.flush()
+	return x.flush()
+}
+
+// send writes a frame with a statement in one network write.
+func (c *Conn) send(ctx context.Context, f frame, s call) (*exchange, error) {
+	desc, err := c.encode(ctx, f, s, &c.builder)
+	if err != nil {
+		return nil, err
+	}
+	x, err := c.open(ctx, f, s.sql)
+	if err != nil {
+		return nil, err
+	}
+	x.sendCall(s, desc, &c.builder)
+	return x, x.sendEnd(f)
+}
+
+// encode encodes the values of a statement into b. The description is nil where none is needed.
+func (c *Conn) encode(ctx context.Context, f frame, s call, b *pgx.ExtendedQueryBuilder) (*description, error) {
+	if !s.rows && len(s.values) == 0 {
+		return nil, nil
+	}
+	desc, err := c.describe(ctx, f, s.sql)
+	if err != nil {
+		return nil, err
+	}
+	if len(desc.ParamOIDs) != len(s.values) {
+		return nil, fmt.Errorf("expected %d arguments, got %d", len(desc.ParamOIDs), len(s.values))
+	}
+	return desc, b.Build(c.pgx.TypeMap(), desc.StatementDescription, s.values)
 }
 
 // flush ends the frame and writes it.
@@ -152,36 +182,33 @@ func (x *exchange) flush() error {
 	return err
 }
 
-// results reads up to the statement's results.
-func (x *exchange) results() (*pgconn.ResultReader, error) {
-	if err := x.discard(); err != nil {
-		return nil, err
-	}
-	return x.reader()
-}
-
-// discard reads what comes before the statement's results.
-func (x *exchange) discard() error {
-	for _, a := range x.before {
+// next reads up to an answer that is wanted, and returns it. It is nil when there is none any more.
+func (x *exchange) next() (result any, tag pgconn.CommandTag, err error) {
+	for x.read < len(x.answers) {
+		a := x.answers[x.read]
 		result, err := x.pipeline.GetResults()
 		if err != nil {
-			return err
+			return nil, tag, err
 		}
+		x.read++
 		if a.prepared != nil {
 			a.prepared.exists = true
-			continue
+		}
+		if a.wanted {
+			return result, tag, nil
 		}
 		if r, ok := result.(*pgconn.ResultReader); ok {
-			if _, err := r.Close(); err != nil {
-				return err
+			if tag, err = r.Close(); err != nil {
+				return nil, tag, err
 			}
 		}
 	}
-	return nil
+	return nil, tag, nil
 }
 
-func (x *exchange) reader() (*pgconn.ResultReader, error) {
-	result, err := x.pipeline.GetResults()
+// results reads up to the next results of the caller's.
+func (x *exchange) results() (*pgconn.ResultReader, error) {
+	result, _, err := x.next()
 	if err != nil {
 		return nil, err
 	}
@@ -192,15 +219,25 @@ func (x *exchange) reader() (*pgconn.ResultReader, error) {
 	return r, nil
 }
 
+// description reads up to the next description that was asked for.
+func (x *exchange) description() (*pgconn.StatementDescription, error) {
+	result, _, err := x.next()
+	if err != nil {
+		return nil, err
+	}
+	d, ok := result.(*pgconn.StatementDescription)
+	if !ok {
+		return nil, fmt.Errorf("tenantpgx: unexpected answer %T to a description", result)
+	}
+	return d, nil
+}
+
 // end reads the rest of the frame and returns the last command's tag, and the first error, which
 // may be COMMIT's. With a cause nothing but the rest is of interest.
 func (x *exchange) end(ctx context.Context, cause error) (tag pgconn.CommandTag, err error) {
 	c := x.conn
-	for ; x.after > 0 && cause == nil; x.after-- {
-		var r *pgconn.ResultReader
-		if r, cause = x.reader(); cause == nil {
-			tag, cause = r.Close()
-		}
+	for cause == nil && x.read < len(x.answers) {
+		_, tag, cause = x.next()
 	}
 	if err := x.pipeline.Close(); cause == nil {
 		cause = err // for example of a deferred constraint
@@ -209,7 +246,7 @@ func (x *exchange) end(ctx context.Context, cause error) (tag pgconn.CommandTag,
 	if cause == nil {
 		return tag, nil
 	}
-	c.prepared.dropMissing(x.before)
+	c.prepared.dropMissing(x.answers)
 	if misdescribed(cause) {
 		c.descriptions.drop(x.sql)
 		c.prepared.drop(x.sql)
@@ -244,20 +281,17 @@ func (c *Conn) stale(err error) bool {
 	return ok && c.bound == nil && isStale(e)
 }
 
-// exec runs a framed statement whose rows nobody wants.
-func (c *Conn) exec(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Result, error) {
-	tag, err := c.execOnce(ctx, f, query, args)
+// run runs a framed statement whose rows nobody wants.
+func (c *Conn) run(ctx context.Context, f frame, s call) (pgconn.CommandTag, error) {
+	tag, err := c.runOnce(ctx, f, s)
 	if c.stale(err) {
-		tag, err = c.execOnce(ctx, f, query, args)
+		tag, err = c.runOnce(ctx, f, s)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return driver.RowsAffected(tag.RowsAffected()), nil
+	return tag, err
 }
 
-func (c *Conn) execOnce(ctx context.Context, f frame, query string, args []driver.NamedValue) (tag pgconn.CommandTag, err error) {
-	x, err := c.send(ctx, f, false, query, args)
+func (c *Conn) runOnce(ctx context.Context, f frame, s call) (tag pgconn.CommandTag, err error) {
+	x, err := c.send(ctx, f, s)
 	if err != nil {
 		return tag, err
 	}
@@ -272,30 +306,53 @@ func (c *Conn) execOnce(ctx context.Context, f frame, query string, args []drive
 	return tag, err
 }
 
-// query runs a framed statement; its transaction ends with its rows.
-func (c *Conn) query(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.queryOnce(ctx, f, query, args)
+// start runs a framed statement up to its rows; its transaction ends with them.
+func (c *Conn) start(ctx context.Context, f frame, s call) (*exchange, *pgconn.ResultReader, error) {
+	x, r, err := c.startOnce(ctx, f, s)
 	if c.stale(err) {
-		rows, err = c.queryOnce(ctx, f, query, args)
+		x, r, err = c.startOnce(ctx, f, s)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
+	return x, r, err
 }
 
-func (c *Conn) queryOnce(ctx context.Context, f frame, query string, args []driver.NamedValue) (*Rows, error) {
-	x, err := c.send(ctx, f, true, query, args)
+func (c *Conn) startOnce(ctx context.Context, f frame, s call) (*exchange, *pgconn.ResultReader, error) {
+	x, err := c.send(ctx, f, s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := x.results()
 	if err != nil {
 		_, err = x.end(ctx, err)
+		return nil, nil, err
+	}
+	return x, r, nil
+}
+
+// exec is run for database/sql.
+func (c *Conn) exec(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Result, error) {
+	query, values, err := c.arguments(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	tag, err := c.run(ctx, f, call{sql: query, values: values})
+	if err != nil {
+		return nil, err
+	}
+	return driver.RowsAffected(tag.RowsAffected()), nil
+}
+
+// query is start for database/sql.
+func (c *Conn) query(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Rows, error) {
+	query, values, err := c.arguments(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	x, r, err := c.start(ctx, f, call{sql: query, values: values, rows: true})
+	if err != nil {
 		return nil, err
 	}
 	rows := &Rows{ctx: ctx, exchange: x, result: r, fields: r.FieldDescriptions()}
-	if x.after > 0 { // pgconn keeps the next statement's in the same place
+	if f.explicit { // pgconn keeps the next statement's in the same place
 		rows.fields = slices.Clone(rows.fields)
 	}
 	// An error often comes instead of the first row; it belongs to the call.
@@ -313,26 +370,37 @@ func (c *Conn) describe(ctx context.Context, f frame, query string) (*descriptio
 	if desc := c.descriptions.get(query); desc != nil {
 		return desc, nil
 	}
-	x, err := c.open(ctx, frame{bind: f.bind}, query)
+	descs, err := c.ask(ctx, f, query)
 	if err != nil {
 		return nil, err
 	}
-	x.pipeline.SendPrepare("", query, nil)
+	return descs[0], nil
+}
+
+// ask asks the server, in one write, to describe statements.
+func (c *Conn) ask(ctx context.Context, f frame, queries ...string) ([]*description, error) {
+	x, err := c.open(ctx, frame{bind: f.bind}, queries[0])
+	if err != nil {
+		return nil, err
+	}
+	for _, query := range queries {
+		x.pipeline.SendPrepare("", query, nil)
+		x.expect(answer{wanted: true})
+	}
 	if err := x.flush(); err != nil {
 		return nil, err
 	}
-	var result any
-	if err = x.discard(); err == nil {
-		result, err = x.pipeline.GetResults()
+	descs := make([]*description, len(queries))
+	for i, query := range queries {
+		described, err := x.description()
+		if err != nil {
+			_, err = x.end(ctx, err)
+			return nil, err
+		}
+		descs[i] = c.descriptions.put(query, described)
 	}
-	described, ok := result.(*pgconn.StatementDescription)
-	if err == nil && !ok {
-		err = fmt.Errorf("tenantpgx: unexpected answer %T to a description", result)
-	}
-	if _, err := x.end(ctx, err); err != nil {
-		return nil, err
-	}
-	return c.descriptions.put(query, described), nil
+	_, err = x.end(ctx, nil)
+	return descs, err
 }
 
 // arguments turns the values of database/sql into pgx's, and applies a rewriter such as

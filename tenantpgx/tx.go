@@ -38,14 +38,12 @@ func (t *Tx) Commit() error {
 func (t *Tx) finish(x *exchange) error {
 	x.explicit = true // a transaction that cannot be committed is rolled back
 	for _, sql := range t.commit {
-		x.pipeline.SendQueryParams(sql, nil, nil, nil, nil)
-		x.after++
+		x.sendText(sql)
 	}
 	if err := x.pipeline.Sync(); err != nil {
 		return err
 	}
-	err := x.discard()
-	tag, err := x.end(t.ctx, err)
+	tag, err := x.end(t.ctx, nil)
 	if err == nil && tag.String() == "ROLLBACK" {
 		err = pgx.ErrTxCommitRollback
 	}
