@@ -263,6 +263,9 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 		}
 		return kindData, c.leaseUnbound(ctx)
 	}
+	if c.route.Fenced && !isFiltered(ctx, query) {
+		return 0, ErrUnfiltered
+	}
 	kind := classify(query)
 	if c.tx != nil {
 		if kind == kindTransaction {
@@ -396,6 +399,9 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) { return &stmt{conn: c
 func (c *conn) raw(ctx context.Context, fn func(driverConn any) error) (err error) {
 	if err := c.enter(ctx); err != nil {
 		return err
+	}
+	if c.route.Fenced {
+		return ErrUnfiltered
 	}
 	c.inner.dirty = true
 	if len(c.route.Bind) == 0 {

@@ -47,6 +47,9 @@ type Route struct {
 	// Bind are the settings that bind a connection of a shared pool. Empty means that the whole
 	// pool belongs to the tenant.
 	Bind []Setting
+	// Fenced says that nothing in the database keeps the tenant's rows apart from others' for reads.
+	// Only statements with the mark of [Filtered] run there.
+	Fenced bool
 	// Engine chooses the SQL text for what the driver cannot do by itself.
 	Engine Engine
 }
