@@ -66,12 +66,23 @@ func touchesSession(rest string) bool {
 				return true
 			}
 		case 't':
-			if hasFold(rest[i:], "temp ") || hasFold(rest[i:], "temporary ") {
+			if isTemporary(rest[i:]) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// isTemporary reports whether s begins with the word temp or temporary, as pg_temp ends.
+func isTemporary(s string) bool {
+	n := len("temp")
+	if hasFold(s, "temporary") {
+		n = len("temporary")
+	} else if !hasFold(s, "temp") {
+		return false
+	}
+	return n == len(s) || !isLetter(s[n]) && s[n] != '_' && (s[n] < '0' || s[n] > '9')
 }
 
 func hasFold(s, prefix string) bool {

@@ -8,6 +8,8 @@ func TestClassify(t *testing.T) {
 		"SELECT 1": kindData, "  -- c\n/* d */ (sElEcT 1)": kindData, "insert into t values (1)": kindData,
 		"SELECT SET_CONFIG('a','b',false)": kindSession, "select pg_advisory_lock(1)": kindSession,
 		"SELECT 1 INTO TEMP x": kindSession, "select * into temporary table x from y": kindSession,
+		"SELECT 1 INTO pg_temp.x": kindSession, "SELECT 1 INTO TEMP\tx": kindSession, `SELECT 1 INTO "pg_temp".x`: kindSession,
+		"SELECT * FROM templates, temp_x, tempo, temporarily": kindData,
 		"SET a = 1": kindSession, "CREATE TABLE x (y int)": kindSession, "CALL p()": kindSession, "": kindSession, "é": kindSession,
 		"SET LOCAL a = 1": kindLocal, "set transaction read only": kindLocal, "SAVEPOINT a": kindLocal,
 		"ROLLBACK TO SAVEPOINT a": kindLocal, "rollback work to a": kindLocal, "SHOW a": kindLocal,

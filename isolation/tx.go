@@ -76,6 +76,13 @@ func (c *conn) unset() error {
 			return err
 		}
 	}
+	if _, session := c.inner.Conn.(SessionConn); !session {
+		// It counts as pooled, where nobody resets the session: temporary tables would come before
+		// the tables of the next tenant.
+		if err := execInner(context.Background(), c.inner.Conn, dialect.DiscardTemp); err != nil {
+			return err
+		}
+	}
 	return c.bind(context.Background(), Setting.SetLocal)
 }
 

@@ -183,6 +183,9 @@ func (c *Conn) BeginBound(ctx context.Context, bind []isolation.Setting, opts dr
 		// What a statement set for the session goes; the tenant stays for what runs at COMMIT.
 		t.commit = append(t.commit, off, local)
 	}
+	if !c.direct {
+		t.commit = append(t.commit, discardTemp)
+	}
 	t.commit = append(t.commit, "COMMIT")
 	c.begin, c.bound = begin, t
 	return t, nil

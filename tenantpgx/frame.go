@@ -28,6 +28,10 @@ type frame struct {
 // binds nobody. That one first replaces what somebody may have set under the name for the session.
 const bindSQL = "SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_config($1, $2, true)"
 
+// discardTemp drops temporary tables at the end of a transaction behind a pooler, where nobody
+// resets the session: they would come before the tables of the next tenant.
+const discardTemp = "DISCARD TEMP"
+
 // exchange is a frame on its way. A connection has one at a time.
 type exchange struct {
 	conn     *Conn
@@ -138,6 +142,9 @@ func (x *exchange) sendEnd(f frame) error {
 			// runs at COMMIT.
 			x.pipeline.SendQueryParams(bindSQL, x.conn.params[:], nil, nil, nil)
 			x.expect(answer{})
+		}
+		if !x.conn.direct {
+			x.sendText(discardTemp)
 		}
 		x.sendText("COMMIT")
 	}

@@ -53,6 +53,9 @@ const SearchPath = "search_path"
 // ResetSession makes a PostgreSQL session as good as new.
 const ResetSession = "DISCARD ALL"
 
+// DiscardTemp drops the session's temporary tables; a transaction may do it.
+const DiscardTemp = "DISCARD TEMP"
+
 // Policies of a walled table.
 const (
 	PolicyTenant = "tenancy_tenant"
