@@ -44,8 +44,8 @@ func (s *Store) LoadConfig(ctx context.Context, tenantID string) (_ map[string]j
 }
 
 // SaveConfig sets an override, or removes it when value is nil, and returns the former value.
-// event may be nil; it runs inside the transaction and must not use the store. An event
-// without an ID is not kept. An unknown tenant is [tenancy.ErrNotFound]; a value that is not
+// event may be nil; it runs inside the transaction, again if that has to be repeated, and must
+// not use the store. An event without an ID is not kept. An unknown tenant is [tenancy.ErrNotFound]; a value that is not
 // JSON, a [*tenancy.InvalidError].
 func (s *Store) SaveConfig(ctx context.Context, tenantID, key string, value json.RawMessage,
 	event func(old json.RawMessage) tenancy.Event,
@@ -64,6 +64,7 @@ func (s *Store) SaveConfig(ctx context.Context, tenantID, key string, value json
 	}
 	var old []byte
 	err := s.write(ctx, tenantID, func(w *write) error {
+		old = nil
 		if err := w.tenantExists(tenantID); err != nil {
 			return err
 		}

@@ -1,7 +1,9 @@
 package sqlstore
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -16,6 +18,7 @@ type Dialect string
 const (
 	PostgreSQL Dialect = "postgresql" // 12 or later
 	SQLite     Dialect = "sqlite"     // 3.35 or later
+	MariaDB    Dialect = "mariadb"    // 10.6 or later, and MySQL 8.0 or later
 )
 
 // DefaultSchema is the PostgreSQL schema that holds the catalogue.
@@ -28,11 +31,18 @@ type dialect struct {
 	schema     string // what stands for "tenancy", quotes included, in a schema file
 	numbered   bool   // placeholders are $1, $2, …
 	txOptions  *sql.TxOptions
+	returning  bool     // UPDATE … RETURNING exists
+	forceIndex bool     // a row's value cannot bound a range: an index is named instead
 	lock       []string // begin a transaction that keeps other migrations out
-	hasVersion string   // a query that answers whether the table schema_versions exists
-	setup      string   // a query that answers a number above 0 if connections are fit, or ""
-	setupHelp  string
-	timeValue  func(time.Time) any
+	locked     string   // a query that answers 1 once others are kept out, or ""
+	commit     string   // end a migration
+	rollback   string
+	hasVersion string // a query that answers whether the table schema_versions exists
+	// check returns an error when connections are not set up as the engine needs; nil checks nothing.
+	check     func(ctx context.Context, q querier) error
+	timeValue func(time.Time) any
+	// lostRace says whether a write that failed is to be tried again, else its error; nil never.
+	lostRace func(err error, attempt int) (again bool, _ error)
 }
 
 func newDialect(name Dialect, schema string) (dialect, error) {
@@ -46,9 +56,10 @@ func newDialect(name Dialect, schema string) (dialect, error) {
 		}
 		quoted := `"` + strings.ReplaceAll(schema, `"`, `""`) + `"`
 		return dialect{
-			tables:   quoted + ".",
-			schema:   quoted,
-			numbered: true,
+			tables:    quoted + ".",
+			schema:    quoted,
+			numbered:  true,
+			returning: true,
 			// A writer that waited for the revision must see what the writer before it did,
 			// whatever the database's default is.
 			txOptions: &sql.TxOptions{Isolation: sql.LevelReadCommitted},
@@ -56,6 +67,8 @@ func newDialect(name Dialect, schema string) (dialect, error) {
 				"BEGIN ISOLATION LEVEL READ COMMITTED",
 				fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lockKey(schema)),
 			},
+			commit:   "COMMIT",
+			rollback: "ROLLBACK",
 			hasVersion: "SELECT count(*) FROM pg_catalog.pg_class AS c " +
 				"JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace " +
 				"WHERE c.relname = 'schema_versions' AND n.nspname = '" + strings.ReplaceAll(schema, "'", "''") + "'",
@@ -67,16 +80,36 @@ func newDialect(name Dialect, schema string) (dialect, error) {
 		}
 		return dialect{
 			tables:     "tenancy_",
+			returning:  true,
 			lock:       []string{"BEGIN IMMEDIATE"},
+			commit:     "COMMIT",
+			rollback:   "ROLLBACK",
 			hasVersion: "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'tenancy_schema_versions'",
-			setup:      "PRAGMA busy_timeout",
-			setupHelp: "SQLite connections have no busy timeout, so that a second writer would fail at once: " +
-				"open the database with _pragma=busy_timeout(10000) (modernc.org/sqlite) or _busy_timeout=10000 (mattn/go-sqlite3)",
-			timeValue: func(t time.Time) any { return t.UnixMicro() },
+			check:      checkSQLite,
+			timeValue:  microseconds,
 		}, nil
+	case MariaDB:
+		if schema != "" {
+			return dialect{}, fmt.Errorf("schema %q cannot be used: on MariaDB the catalogue is in the database that the DSN names, its tables begin with tenancy_", schema)
+		}
+		return mariaDB, nil
 	default:
-		return dialect{}, fmt.Errorf("dialect %q is not known: use sqlstore.PostgreSQL or sqlstore.SQLite", name)
+		return dialect{}, fmt.Errorf("dialect %q is not known: use sqlstore.PostgreSQL, sqlstore.MariaDB or sqlstore.SQLite", name)
 	}
+}
+
+func microseconds(t time.Time) any { return t.UnixMicro() }
+
+func checkSQLite(ctx context.Context, q querier) error {
+	var timeout int64
+	if err := q.QueryRowContext(ctx, "PRAGMA busy_timeout").Scan(&timeout); err != nil {
+		return err
+	}
+	if timeout <= 0 {
+		return errors.New("SQLite connections have no busy timeout, so that a second writer would fail at once: " +
+			"open the database with _pragma=busy_timeout(10000) (modernc.org/sqlite) or _busy_timeout=10000 (mattn/go-sqlite3)")
+	}
+	return nil
 }
 
 // query writes a query in the engine's words.

@@ -28,7 +28,7 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (page tenanc
 	if len(statuses) == 0 {
 		return tenancy.Page{}, nil
 	}
-	query, args := listQuery(statuses, opts)
+	query, args := s.dialect.listQuery(statuses, opts)
 	rows, err := s.db.QueryContext(ctx, s.query(query), args...)
 	if err != nil {
 		return fail(err)
@@ -61,39 +61,33 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (page tenanc
 // Filters are written as bounds of the whole index key, such as (status, id) > (?, ?) AND
 // status <= ?, and the order names the whole key. With plain equality PostgreSQL believes
 // that ids alone are the order and may walk all tenants by their primary key; without a
-// limit in each part it may sort them all.
-func listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query string, args []any) {
+// limit in each part it may sort them all. MariaDB and MySQL find no range in such a bound, and
+// sort when the order names what equality has fixed: there the index is named instead.
+func (d dialect) listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query string, args []any) {
 	limit := opts.PageLimit() + 1
 	parts := make([]string, len(statuses))
 	order := "id"
 	for i, status := range statuses {
-		var columns []string
-		var key []any
+		var r keyRange
 		if opts.Parent != "" {
-			columns, key = append(columns, "t.parent"), append(key, opts.Parent)
+			r.filters, r.key = append(r.filters, "t.parent"), append(r.key, opts.Parent)
 		}
-		columns, key = append(columns, "t.status"), append(key, string(status))
-		above, from := ">", opts.After
-		upperColumns, upper := columns, key
-		if opts.Prefix == "" {
-			columns = append(slices.Clone(columns), "t.id")
-		} else {
-			order = "slug"
-			columns = append(slices.Clone(columns), "t.slug")
-			if from < opts.Prefix {
-				above, from = ">=", opts.Prefix
+		r.filters, r.key = append(r.filters, "t.status"), append(r.key, string(status))
+		r.last, r.above, r.from = "t.id", ">", opts.After
+		if opts.Prefix != "" {
+			order, r.last = "slug", "t.slug"
+			if r.from < opts.Prefix {
+				r.above, r.from = ">=", opts.Prefix
 			}
 			// The bound lies behind all slugs with the prefix: { follows z, their last letter.
-			upperColumns, upper = columns, append(slices.Clone(key), opts.Prefix+"{")
+			r.upTo = opts.Prefix + "{"
 		}
-		parts[i] = "SELECT " + tenantColumns + " FROM tenancy.tenants AS t WHERE " +
-			"(" + strings.Join(columns, ", ") + ") " + above + " (" + list(len(columns), "?") + ") AND " +
-			"(" + strings.Join(upperColumns, ", ") + ") <= (" + list(len(upperColumns), "?") + ") " +
-			"ORDER BY " + strings.Join(columns, ", ") + " LIMIT ?"
-		args = append(args, key...)
-		args = append(args, from)
-		args = append(args, upper...)
-		args = append(args, limit)
+		from, bounds := r.byRow()
+		if d.forceIndex {
+			from, bounds = r.byColumn(indexOf(opts))
+		}
+		parts[i] = "SELECT " + tenantColumns + " FROM tenancy.tenants AS t" + from + " LIMIT ?"
+		args = append(append(args, bounds...), limit)
 	}
 	if len(parts) == 1 {
 		return parts[0], args
@@ -102,4 +96,54 @@ func listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query strin
 		parts[i] = "SELECT * FROM (" + part + ") AS " + string(statuses[i])
 	}
 	return strings.Join(parts, " UNION ALL ") + " ORDER BY " + order + " LIMIT ?", append(args, limit)
+}
+
+// keyRange is a stretch of an index: the filters have the values of key, and the last column goes
+// on from there.
+type keyRange struct {
+	filters []string
+	key     []any
+	last    string
+	above   string // > or >=
+	from    string
+	upTo    string // "" for the end
+}
+
+func (r keyRange) columns() []string { return append(slices.Clone(r.filters), r.last) }
+
+// byRow compares rows of columns. It returns what follows the table's name up to the limit.
+func (r keyRange) byRow() (query string, args []any) {
+	columns := append(slices.Clone(r.filters), r.last)
+	upper, upTo := r.filters, r.key
+	if r.upTo != "" {
+		upper, upTo = columns, append(slices.Clone(r.key), r.upTo)
+	}
+	query = " WHERE (" + strings.Join(columns, ", ") + ") " + r.above + " (" + list(len(columns), "?") + ") AND " +
+		"(" + strings.Join(upper, ", ") + ") <= (" + list(len(upper), "?") + ") " +
+		"ORDER BY " + strings.Join(columns, ", ")
+	return query, append(append(slices.Clone(r.key), r.from), upTo...)
+}
+
+// byColumn compares each column, in the index of that name.
+func (r keyRange) byColumn(index string) (query string, args []any) {
+	query = " FORCE INDEX (" + index + ") WHERE " + strings.Join(r.filters, " = ? AND ") + " = ? AND " + r.last + " " + r.above + " ?"
+	args = append(slices.Clone(r.key), r.from)
+	if r.upTo != "" {
+		query, args = query+" AND "+r.last+" <= ?", append(args, r.upTo)
+	}
+	return query + " ORDER BY " + r.last, args
+}
+
+// indexOf names the index that begins with the filters and goes on in the order of the page.
+func indexOf(opts tenancy.ListOptions) string {
+	switch {
+	case opts.Parent != "" && opts.Prefix != "":
+		return "tenancy.tenants_by_parent_slug"
+	case opts.Parent != "":
+		return "tenancy.tenants_by_parent"
+	case opts.Prefix != "":
+		return "tenancy.tenants_by_slug"
+	default:
+		return "tenancy.tenants_by_status"
+	}
 }

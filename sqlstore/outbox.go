@@ -57,8 +57,11 @@ func (s *Store) EventsDelivered(ctx context.Context, ids ...string) error {
 	}
 	// In parts: engines bound the number of parameters.
 	for part := range slices.Chunk(known, 500) {
-		if _, err := s.db.ExecContext(ctx, s.query(
-			`DELETE FROM tenancy.outbox WHERE event_id IN (`+list(len(part), "?")+`)`), part...); err != nil {
+		remove := s.query(`DELETE FROM tenancy.outbox WHERE event_id IN (` + list(len(part), "?") + `)`)
+		if err := s.race(ctx, func() error {
+			_, err := s.db.ExecContext(ctx, remove, part...)
+			return err
+		}); err != nil {
 			return fail(err)
 		}
 	}

@@ -131,17 +131,10 @@ func checkVersion(have, want int) error {
 }
 
 func (s *Store) checkConnection(ctx context.Context) error {
-	if s.dialect.setup == "" {
+	if s.dialect.check == nil {
 		return nil
 	}
-	var value int64
-	if err := s.db.QueryRowContext(ctx, s.dialect.setup).Scan(&value); err != nil {
-		return withCause(ctx, err)
-	}
-	if value <= 0 {
-		return errors.New(s.dialect.setupHelp)
-	}
-	return nil
+	return withCause(ctx, s.dialect.check(ctx, s.db))
 }
 
 // ready checks the schema until it was found fit once.
@@ -152,10 +145,11 @@ func (s *Store) ready(ctx context.Context) error {
 	return s.Check(ctx)
 }
 
-// Migrate brings the catalogue's tables to this program's version, in one transaction. It
+// Migrate brings the catalogue's tables to this program's version, in one transaction; on
+// MariaDB, which has none for DDL, a failed one leaves tables of no version and is repeated. It
 // may be repeated, and run by several processes at once: they wait for each other. A newer
-// catalogue is left alone with a [*SchemaError]. On PostgreSQL the role needs CREATE on the
-// database.
+// catalogue is left alone with a [*SchemaError]. The role needs CREATE on the database, on
+// MariaDB REFERENCES as well.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.checkConnection(ctx); err != nil {
 		return fmt.Errorf("migrate the catalogue of tenants: %w", err)
@@ -166,8 +160,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close() }() // gives it back to the pool
 	if err := s.migrate(ctx, conn); err != nil {
-		// The transaction ends with its connection even if the context or the server is gone.
-		if _, failed := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); failed != nil {
+		// The transaction, or the lock, ends with its connection even if the context or the server
+		// is gone.
+		if _, failed := conn.ExecContext(context.WithoutCancel(ctx), s.dialect.rollback); failed != nil {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 		return fmt.Errorf("migrate the catalogue of tenants: %w", withCause(ctx, err))
@@ -180,6 +175,15 @@ func (s *Store) migrate(ctx context.Context, conn *sql.Conn) error {
 	for _, statement := range s.dialect.lock {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			return err
+		}
+	}
+	if s.dialect.locked != "" {
+		var locked sql.NullInt64
+		if err := conn.QueryRowContext(ctx, s.dialect.locked).Scan(&locked); err != nil {
+			return err
+		}
+		if locked.Int64 != 1 {
+			return errors.New("the lock of the migration was not given: another one has run for a day, look for it in the server's process list")
 		}
 	}
 	have, err := s.version(ctx, conn)
@@ -199,6 +203,6 @@ func (s *Store) migrate(ctx context.Context, conn *sql.Conn) error {
 			}
 		}
 	}
-	_, err = conn.ExecContext(ctx, "COMMIT")
+	_, err = conn.ExecContext(ctx, s.dialect.commit)
 	return err
 }

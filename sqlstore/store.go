@@ -17,7 +17,7 @@ type Config struct {
 	// Dialect is the engine behind the database. Required.
 	Dialect Dialect
 	// Schema is the PostgreSQL schema of the catalogue's tables. Defaults to "tenancy". SQLite
-	// has none: its tables begin with tenancy_.
+	// and MariaDB have none: their tables begin with tenancy_.
 	Schema string
 	// History is how many changes the change feed remembers. A node that was away for longer
 	// drops its caches. Defaults to 10 000.

@@ -134,6 +134,7 @@ func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 	if err := storable.Events(events); err != nil {
 		return fail(err)
 	}
+	var stored tenancy.Tenant
 	err = s.write(ctx, kept.ID, func(w *write) error {
 		old, err := scanTenant(w.row(`SELECT `+tenantColumns+` FROM tenancy.tenants AS t WHERE t.id = ?`, kept.ID).Scan)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -158,8 +159,8 @@ func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 		if err := w.claimNames(kept.ID, storable.Without(names, owned)); err != nil {
 			return err
 		}
-		kept = storable.Updated(kept, old, s.now())
-		values, err := s.tenantValues(kept)
+		stored = storable.Updated(kept, old, s.now())
+		values, err := s.tenantValues(stored)
 		if err != nil {
 			return err
 		}
@@ -174,5 +175,5 @@ func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 	if err != nil {
 		return fail(err)
 	}
-	return kept, nil
+	return stored, nil
 }

@@ -21,11 +21,30 @@ type write struct {
 }
 
 // write runs fn as a change of one tenant. An error, a panic or the end of the context leaves
-// nothing behind, the revision included.
+// nothing behind, the revision included. fn runs again when the engine undid the transaction for
+// the sake of others.
 func (s *Store) write(ctx context.Context, tenantID string, fn func(*write) error) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
+	return s.race(ctx, func() error { return s.writeOnce(ctx, tenantID, fn) })
+}
+
+// race repeats what fails because others were faster, where the engine says so.
+func (s *Store) race(ctx context.Context, fn func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := fn()
+		if err == nil || s.dialect.lostRace == nil || ctx.Err() != nil {
+			return err
+		}
+		again, err := s.dialect.lostRace(err, attempt)
+		if !again {
+			return err
+		}
+	}
+}
+
+func (s *Store) writeOnce(ctx context.Context, tenantID string, fn func(*write) error) error {
 	tx, err := s.db.BeginTx(ctx, s.dialect.txOptions)
 	if err != nil {
 		return withCause(ctx, err)
@@ -33,8 +52,7 @@ func (s *Store) write(ctx context.Context, tenantID string, fn func(*write) erro
 	defer func() { _ = tx.Rollback() }() // does nothing after the commit
 	w := &write{ctx: ctx, store: s, tx: tx}
 	// First of all: on SQLite a transaction that begins with a write waits for its turn.
-	const next = `UPDATE tenancy.meta SET revision = revision + 1 RETURNING revision`
-	if err := w.row(next).Scan(&w.revision); err != nil {
+	if err := w.next(); err != nil {
 		return withCause(ctx, err)
 	}
 	if err := fn(w); err != nil {
@@ -47,6 +65,18 @@ func (s *Store) write(ctx context.Context, tenantID string, fn func(*write) erro
 		return withCause(ctx, err)
 	}
 	return withCause(ctx, tx.Commit())
+}
+
+// next counts the revision up and holds it.
+func (w *write) next() error {
+	const next = `UPDATE tenancy.meta SET revision = revision + 1`
+	if w.store.dialect.returning {
+		return w.row(next + ` RETURNING revision`).Scan(&w.revision)
+	}
+	if _, err := w.exec(next); err != nil {
+		return err
+	}
+	return w.row(`SELECT revision FROM tenancy.meta`).Scan(&w.revision)
 }
 
 func (w *write) row(query string, args ...any) *sql.Row {

@@ -56,19 +56,17 @@ func TestADatabaseAnswersAsMemoryDoes(t *testing.T) {
 // empty makes a new catalogue in the place of the old one.
 func empty(t *testing.T, e engine, store *sqlstore.Store, db *sql.DB) {
 	t.Helper()
-	if e.dialect == sqlstore.PostgreSQL {
-		if _, err := db.ExecContext(t.Context(), "DROP SCHEMA IF EXISTS tenancy CASCADE"); err != nil {
-			t.Fatal(err)
-		}
-	} else {
-		for _, table := range []string{"names", "memberships", "config", "changes", "outbox", "tenants", "meta", "schema_versions"} {
-			if _, err := db.ExecContext(t.Context(), "DROP TABLE IF EXISTS tenancy_"+table); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	statements := []string{"UPDATE " + e.table("meta") + " SET revision = 0"}
+	for _, table := range []string{"names", "memberships", "config", "changes", "outbox", "tenants"} {
+		statements = append(statements, "DELETE FROM "+e.table(table))
+	}
+	for _, statement := range statements {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

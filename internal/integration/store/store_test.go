@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
@@ -30,6 +31,14 @@ type engine struct {
 	config func() sqlstore.Config
 }
 
+// table returns what a table of the catalogue is called.
+func (e engine) table(name string) string {
+	if e.dialect == sqlstore.PostgreSQL {
+		return "tenancy." + name
+	}
+	return "tenancy_" + name
+}
+
 func engines() []engine {
 	return []engine{
 		{"sqlite", sqlstore.SQLite, openSQLite, func() sqlstore.Config {
@@ -37,6 +46,9 @@ func engines() []engine {
 		}},
 		{"postgresql", sqlstore.PostgreSQL, openPostgreSQL, func() sqlstore.Config {
 			return sqlstore.Config{Dialect: sqlstore.PostgreSQL}
+		}},
+		{"mariadb", sqlstore.MariaDB, openMariaDB, func() sqlstore.Config {
+			return sqlstore.Config{Dialect: sqlstore.MariaDB}
 		}},
 	}
 }
@@ -67,6 +79,12 @@ func openPostgreSQL(t *testing.T) *sql.DB {
 	t.Helper()
 	server := servers.Postgres(t)
 	return open(t, "pgx", server.URL(server.CreateDatabase(t)))
+}
+
+func openMariaDB(t *testing.T) *sql.DB {
+	t.Helper()
+	server := servers.MariaDB(t)
+	return open(t, "mysql", server.DSN(server.CreateDatabase(t)))
 }
 
 func open(t *testing.T, driver, url string) *sql.DB {
@@ -123,4 +141,27 @@ func TestPostgreSQL(t *testing.T) {
 		}
 		return store
 	}})
+}
+
+func TestMariaDB(t *testing.T) {
+	t.Parallel()
+	for name, params := range map[string]string{
+		"as the driver comes": "",
+		// What applications set, and what it changes in the text of statements and in results.
+		"with other settings": "?interpolateParams=true&clientFoundRows=true&parseTime=true&loc=Local&multiStatements=true" +
+			"&collation=utf8mb4_general_ci&time_zone=%27-09%3A00%27&tx_isolation=%27SERIALIZABLE%27" +
+			"&sql_mode=%27STRICT_ALL_TABLES%2CANSI_QUOTES%2CNO_BACKSLASH_ESCAPES%2CPIPES_AS_CONCAT%27",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.MariaDB(t)
+			storetest.Run(t, storetest.Config{New: func(t *testing.T) tenancy.Store {
+				store := newStore(t, open(t, "mysql", server.DSN(server.CreateDatabase(t))+params), sqlstore.Config{Dialect: sqlstore.MariaDB})
+				if err := store.Migrate(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				return store
+			}})
+		})
+	}
 }
