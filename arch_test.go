@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"storetest":                  {module, module + "/memstore", module + "/storetest"},
 	"isolation":                  {module, module + "/isolation", module + "/isolation/internal/dialect"},
 	"isolation/internal/dialect": {},
+	"isolationtest":              {module, module + "/isolation", module + "/isolationtest"},
 	"internal/storable":          {module},
 	"internal/mutants":           {},
 }

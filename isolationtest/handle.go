@@ -1,0 +1,177 @@
+package isolationtest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/isolation"
+)
+
+// DB is what an application gives its handlers: an [isolation.DB], or another library's handle.
+// The tenant is in the context of each call.
+//
+// A DB may also have InTx, as isolation.DB has it, and PoolStats or Stats, by which the suites
+// see whether connections come back.
+type DB interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+	Conn(ctx context.Context) (*sql.Conn, error)
+}
+
+// callbackDB is a DB with transactions by callback.
+type callbackDB interface {
+	InTx(ctx context.Context, opts *sql.TxOptions, fn func(tx *sql.Tx) error) error
+}
+
+var (
+	_ DB         = (*isolation.DB)(nil)
+	_ callbackDB = (*isolation.DB)(nil)
+	_ DB         = (*sql.DB)(nil)
+)
+
+// Handle is what is tested, and what the test may do to it. A field that is not required and
+// empty makes the suites leave out what needs it; they say so by name.
+type Handle struct {
+	// DB is the handle. Required.
+	DB DB
+	// Bind returns a context inside a tenant. Required.
+	Bind func(ctx context.Context, tenant string) context.Context
+	// Tenants are the ids of two tenants or more that belong to the test. Required.
+	Tenants []string
+	// Engine is the kind of database. Required. An engine that the package isolation does not
+	// name is spoken to as MySQL.
+	Engine isolation.Engine
+	// Table is the table to work on, see [CreateTable]; its rows are deleted. Defaults to
+	// leak_hunt.
+	Table string
+	// Create lets the suites make the table as each tenant, if it does not exist.
+	Create bool
+	// TenantColumn is the column of a shared table that holds the tenant's id. Empty when each
+	// tenant has a table of its own.
+	TenantColumn string
+
+	// Open returns a handle on the same tables with that many connections to the database, so
+	// that every use is a reuse. The suites close it. Its Close must end what Open began.
+	Open func(conns int) (DB, error)
+	// System returns a context in which DB sees the rows of all tenants.
+	System func(ctx context.Context) context.Context
+	// Plain is the login of the application without the handle. It must not reach any row.
+	Plain *sql.DB
+	// Pooled says that a pooler in transaction mode is between DB and server.
+	Pooled bool
+	// PerTenant is the number of connections that one tenant can use, less than there are.
+	PerTenant int
+	// Setting is the server's setting that carries the tenant.
+	Setting string
+	// Qualified returns the name by which a tenant's table could be reached from another's place.
+	Qualified func(tenant string) string
+	// Keeps are queries for one value, such as SHOW search_path, and what each must answer in
+	// every tenant after any use.
+	Keeps map[string]string
+	// Kill ends connections of the handle from the server's side, no more than most unless it is
+	// 0, and returns how many.
+	Kill func(ctx context.Context, most int) (killed int, err error)
+	// Restart restarts the server and returns when it answers.
+	Restart func(ctx context.Context) error
+	// Migrate runs DDL where the table of a tenant is, as its owner.
+	Migrate func(ctx context.Context, tenant, statement string) error
+
+	// ErrNoTenant and ErrMismatch are what a call without a tenant and a call of another tenant
+	// inside a transaction must fail with. Nil accepts any error.
+	ErrNoTenant, ErrMismatch error
+}
+
+// NewHandle returns the handle of an isolation.DB. The tenants must have been provisioned. The
+// table is theirs; see [Handle.Table], [Handle.Create] and [Handle.TenantColumn].
+func NewHandle(db *isolation.DB, engine isolation.Engine, tenants ...tenancy.Tenant) Handle {
+	h := Handle{
+		DB: db, Engine: engine,
+		ErrNoTenant: tenancy.ErrNoTenant, ErrMismatch: tenancy.ErrTenantMismatch,
+	}
+	byID := make(map[string]tenancy.Tenant, len(tenants))
+	for _, t := range tenants {
+		byID[t.ID] = t
+		h.Tenants = append(h.Tenants, t.ID)
+	}
+	h.Bind = func(ctx context.Context, tenant string) context.Context {
+		return tenancy.UnsafeBind(ctx, byID[tenant], "isolationtest")
+	}
+	return h
+}
+
+const defaultTable = "leak_hunt"
+
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,47}$`)
+
+func (h Handle) withDefaults() Handle {
+	if h.Table == "" {
+		h.Table = defaultTable
+	}
+	h.Tenants = slices.Clone(h.Tenants)
+	return h
+}
+
+func (h Handle) validate() error {
+	var errs []error
+	fail := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("isolationtest.Handle."+format, args...))
+	}
+	if h.DB == nil {
+		fail("DB is nil: give the handle that is to be tested")
+	}
+	if h.Bind == nil {
+		fail("Bind is nil: return a context that is bound to the tenant")
+	}
+	if h.Engine == "" {
+		fail("Engine is empty: name the database, such as isolation.EnginePostgreSQL")
+	}
+	if sorted := slices.Sorted(slices.Values(h.Tenants)); len(slices.Compact(sorted)) < 2 || len(sorted) < len(h.Tenants) {
+		fail("Tenants are %q: name at least two, each once", h.Tenants)
+	}
+	for _, name := range []string{h.Table, h.TenantColumn} {
+		if name != "" && !plainName.MatchString(name) {
+			fail("Table and TenantColumn are names of a-z, 0-9 and _, not %q", name)
+		}
+	}
+	if h.PerTenant < 0 {
+		fail("PerTenant is negative: leave it 0 if it is not known")
+	}
+	return errors.Join(errs...)
+}
+
+// start returns the handle with its defaults and its table.
+func start(t testing.TB, h Handle) Handle {
+	t.Helper()
+	h = h.withDefaults()
+	if err := h.validate(); err != nil {
+		t.Fatal(err)
+	}
+	if h.Plain != nil {
+		// A login that fails for another reason would pass for one that is refused.
+		if err := h.Plain.PingContext(t.Context()); err != nil {
+			t.Fatalf("isolationtest.Handle.Plain does not work: %v", err)
+		}
+		if _, err := h.Plain.ExecContext(t.Context(), "SELECT 1"); err != nil {
+			t.Fatalf("isolationtest.Handle.Plain does not work: %v", err)
+		}
+	}
+	if !h.Create {
+		return h
+	}
+	ddl := strings.Replace(CreateTable(h.Engine, h.Table, h.TenantColumn), "CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+	for _, tenant := range h.Tenants {
+		if _, err := h.DB.ExecContext(h.Bind(t.Context(), tenant), ddl); err != nil {
+			t.Fatalf("isolationtest: create the table of tenant %q: %v", tenant, err)
+		}
+	}
+	return h
+}
