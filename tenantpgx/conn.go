@@ -23,6 +23,7 @@ type Conn struct {
 	pgx          *pgx.Conn
 	pg           *pgconn.PgConn
 	descriptions *descriptions
+	tracer       pgx.QueryTracer // of a Pool's statements, or nil
 
 	direct   bool // no pooler is between
 	prepared statements
@@ -35,7 +36,10 @@ type Conn struct {
 }
 
 func newConn(std *stdlib.Conn, d *descriptions) *Conn {
-	return &Conn{std: std, pgx: std.Conn(), pg: std.Conn().PgConn(), descriptions: d, lastUse: time.Now()}
+	return &Conn{
+		std: std, pgx: std.Conn(), pg: std.Conn().PgConn(), descriptions: d,
+		tracer: std.Conn().Config().Tracer, lastUse: time.Now(),
+	}
 }
 
 var (

@@ -153,9 +153,15 @@ func (x *exchange) sendEnd(f frame) error {
 
 // send writes a frame with a statement in one network write.
 func (c *Conn) send(ctx context.Context, f frame, s call) (*exchange, error) {
-	desc, err := c.encode(ctx, f, s, &c.builder)
-	if err != nil {
-		return nil, err
+	var desc *description
+	if s.rows || len(s.values) > 0 {
+		var err error
+		if desc, err = c.describe(ctx, f, s.sql); err != nil {
+			return nil, err
+		}
+		if err := c.encode(s, desc, &c.builder); err != nil {
+			return nil, err
+		}
 	}
 	x, err := c.open(ctx, f, s.sql)
 	if err != nil {
@@ -165,19 +171,12 @@ func (c *Conn) send(ctx context.Context, f frame, s call) (*exchange, error) {
 	return x, x.sendEnd(f)
 }
 
-// encode encodes the values of a statement into b. The description is nil where none is needed.
-func (c *Conn) encode(ctx context.Context, f frame, s call, b *pgx.ExtendedQueryBuilder) (*description, error) {
-	if !s.rows && len(s.values) == 0 {
-		return nil, nil
-	}
-	desc, err := c.describe(ctx, f, s.sql)
-	if err != nil {
-		return nil, err
-	}
+// encode encodes the values of a statement into b.
+func (c *Conn) encode(s call, desc *description, b *pgx.ExtendedQueryBuilder) error {
 	if len(desc.ParamOIDs) != len(s.values) {
-		return nil, fmt.Errorf("expected %d arguments, got %d", len(desc.ParamOIDs), len(s.values))
+		return fmt.Errorf("expected %d arguments, got %d", len(desc.ParamOIDs), len(s.values))
 	}
-	return desc, b.Build(c.pgx.TypeMap(), desc.StatementDescription, s.values)
+	return b.Build(c.pgx.TypeMap(), desc.StatementDescription, s.values)
 }
 
 // flush ends the frame and writes it.
@@ -199,7 +198,7 @@ func (x *exchange) next() (result any, tag pgconn.CommandTag, err error) {
 		}
 		x.read++
 		if a.prepared != nil {
-			a.prepared.exists = true
+			x.conn.prepared.made(a.prepared)
 		}
 		if a.wanted {
 			return result, tag, nil
@@ -337,11 +336,11 @@ func (c *Conn) startOnce(ctx context.Context, f frame, s call) (*exchange, *pgco
 
 // exec is run for database/sql.
 func (c *Conn) exec(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Result, error) {
-	query, values, err := c.arguments(ctx, query, args)
+	s, err := c.newCall(ctx, query, values(args))
 	if err != nil {
 		return nil, err
 	}
-	tag, err := c.run(ctx, f, call{sql: query, values: values})
+	tag, err := c.run(ctx, f, s)
 	if err != nil {
 		return nil, err
 	}
@@ -350,11 +349,12 @@ func (c *Conn) exec(ctx context.Context, f frame, query string, args []driver.Na
 
 // query is start for database/sql.
 func (c *Conn) query(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Rows, error) {
-	query, values, err := c.arguments(ctx, query, args)
+	s, err := c.newCall(ctx, query, values(args))
 	if err != nil {
 		return nil, err
 	}
-	x, r, err := c.start(ctx, f, call{sql: query, values: values, rows: true})
+	s.rows, s.formats = true, formats{}
+	x, r, err := c.start(ctx, f, s)
 	if err != nil {
 		return nil, err
 	}
@@ -410,34 +410,43 @@ func (c *Conn) ask(ctx context.Context, f frame, queries ...string) ([]*descript
 	return descs, err
 }
 
-// arguments turns the values of database/sql into pgx's, and applies a rewriter such as
-// pgx.NamedArgs. Other options of pgx have no effect here.
-func (c *Conn) arguments(ctx context.Context, query string, args []driver.NamedValue) (string, []any, error) {
+func values(args []driver.NamedValue) []any {
 	if len(args) == 0 {
-		return query, nil, nil
+		return nil
 	}
 	values := make([]any, len(args))
 	for i, arg := range args {
 		values[i] = arg.Value
 	}
+	return values
+}
+
+// newCall takes pgx's options from the front of the values, and applies a rewriter such as
+// pgx.NamedArgs. A pgx.QueryExecMode has no effect: the frame decides.
+func (c *Conn) newCall(ctx context.Context, query string, values []any) (s call, err error) {
+	s = call{sql: query, values: values}
 	var rewriter pgx.QueryRewriter
-	for options := true; options && len(values) > 0; {
-		switch option := values[0].(type) {
-		case pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryExecMode:
-			values = values[1:]
+	for options := true; options && len(s.values) > 0; {
+		switch option := s.values[0].(type) {
+		case pgx.QueryResultFormats:
+			s.formats.byPosition = option
+		case pgx.QueryResultFormatsByOID:
+			s.formats.byOID = option
+		case pgx.QueryExecMode:
 		case pgx.QueryRewriter:
 			rewriter = option
-			values = values[1:]
 		default:
 			options = false
+			continue
 		}
+		s.values = s.values[1:]
 	}
 	if rewriter == nil {
-		return query, values, nil
+		return s, nil
 	}
-	query, values, err := rewriter.RewriteQuery(ctx, c.pgx, query, values)
+	s.sql, s.values, err = rewriter.RewriteQuery(ctx, c.pgx, s.sql, s.values)
 	if err != nil {
-		return "", nil, fmt.Errorf("rewrite query failed: %w", err)
+		return s, fmt.Errorf("rewrite query failed: %w", err)
 	}
-	return query, values, nil
+	return s, nil
 }

@@ -41,6 +41,14 @@ func (s *statements) add(sql string) *statement {
 	return added
 }
 
+// made notes that the server has a statement. One that was dropped meanwhile is deallocated.
+func (s *statements) made(m *statement) {
+	m.exists = true
+	if s.bySQL[m.sql] != m {
+		s.dropped = append(s.dropped, m.name)
+	}
+}
+
 // drop forgets a statement and remembers to deallocate it.
 func (s *statements) drop(sql string) {
 	if old := s.bySQL[sql]; old != nil {

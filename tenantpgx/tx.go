@@ -68,15 +68,37 @@ func (t *Tx) over() bool {
 // rollbackTimeout bounds a rollback; a connection on which it fails is closed.
 const rollbackTimeout = 5 * time.Second
 
-func (c *Conn) rollback(ctx context.Context) error {
+func (c *Conn) rollback(ctx context.Context) error { return c.undo(ctx, "ROLLBACK") }
+
+func (c *Conn) rollbackTo(ctx context.Context, savepoint string) error {
+	return c.undo(ctx, "ROLLBACK TO SAVEPOINT "+savepoint)
+}
+
+func (c *Conn) undo(ctx context.Context, sql string) error {
 	if c.pg.IsClosed() {
 		return driver.ErrBadConn
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	_, err := c.pg.Exec(ctx, "ROLLBACK").ReadAll()
+	_, err := c.pg.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		_ = c.pg.Close(ctx)
 	}
+	return err
+}
+
+// sendBegin sends what waits for the transaction's first statement.
+func (c *Conn) sendBegin() error {
+	if c.begin == nil {
+		return nil
+	}
+	x, err := c.open(c.bound.ctx, frame{}, "BEGIN")
+	if err != nil {
+		return err
+	}
+	if err := x.flush(); err != nil {
+		return err
+	}
+	_, err = x.end(c.bound.ctx, nil)
 	return err
 }
