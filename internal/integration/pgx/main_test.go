@@ -4,10 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,13 +73,18 @@ func (w *wire) count(fn func()) (trips, writes int64) {
 
 // world is a database with a walled table, reached by one of several ways.
 type world struct {
-	db    *isolation.DB
-	plain *sql.DB // pgx stdlib over the same network path and login, as a yardstick
-	admin *sql.DB
-	wire  *wire
-	acme  context.Context
-	other context.Context
-	url   string
+	db     *isolation.DB
+	pool   *tenantpgx.Pool // over db
+	config isolation.Config
+	plain  *sql.DB // pgx stdlib over the same network path and login, as a yardstick
+	admin  *sql.DB
+	wire   *wire
+	made   *made
+	acme   context.Context
+	other  context.Context
+	name   string // of the database
+	roles  isolation.Roles
+	url    string
 }
 
 // through says how the application reaches the server.
@@ -99,31 +105,48 @@ const schema = `CREATE TABLE notes (
 
 func open(t testing.TB, path through, more ...string) *world {
 	t.Helper()
+	return openWith(t, path, options{ddl: more})
+}
+
+// options are what a world may have beside the usual.
+type options struct {
+	ddl    []string
+	tables []isolation.Table // walled beside notes
+	pool   isolation.PoolConfig
+	config func(*pgx.ConnConfig)
+	server int // connections of PgBouncer to the server; 0 is its default
+}
+
+func openWith(t testing.TB, path through, o options) *world {
+	t.Helper()
 	ctx := context.Background()
 	pg := servers.Postgres(t)
-	name := pg.CreateDatabase(t)
-	w := &world{wire: &wire{}}
-	admin, err := sql.Open("pgx", pg.URL(name))
+	w := &world{wire: &wire{}, made: &made{}, name: pg.CreateDatabase(t)}
+	admin, err := sql.Open("pgx", pg.URL(w.name))
 	must(t, err)
 	t.Cleanup(func() { _ = admin.Close() })
 	w.admin = admin
-	roles := isolation.Roles{App: name + "_app"}
-	must(t, roles.Create(ctx, admin, isolation.Passwords{App: "a"}))
+	w.roles = isolation.Roles{App: w.name + "_app", System: w.name + "_system"}
+	must(t, w.roles.Create(ctx, admin, isolation.Passwords{App: "a", System: "s"}))
 	t.Cleanup(func() {
-		_, _ = admin.ExecContext(ctx, fmt.Sprintf(`DROP OWNED BY "%[1]s" CASCADE; DROP ROLE "%[1]s"`, roles.App))
+		for _, role := range []string{w.roles.App, w.roles.System} {
+			_, _ = admin.ExecContext(ctx, fmt.Sprintf(`DROP OWNED BY "%[1]s" CASCADE; DROP ROLE "%[1]s"`, role))
+		}
 	})
-	for _, ddl := range append([]string{schema}, more...) {
+	for _, ddl := range append([]string{schema}, o.ddl...) {
 		_, err := admin.ExecContext(ctx, ddl)
 		must(t, err)
 	}
-	rls := isolation.RLS{Roles: roles, Tables: []isolation.Table{{Name: "notes"}}}
+	rls := isolation.RLS{Roles: w.roles, Tables: append([]isolation.Table{{Name: "notes"}}, o.tables...)}
 	must(t, rls.Apply(ctx, admin))
-	w.url = pg.URLFor(roles.App, "a", name)
+	url := func(user, password string) string { return pg.URLFor(user, password, w.name) }
 	if path == pgbouncer {
-		bouncer := servers.PgBouncer(t, pg)
-		bouncer.AddUser(t, roles.App, "a")
-		w.url = bouncer.URLFor(roles.App, "a", name)
+		bouncer := servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: o.server})
+		bouncer.AddUser(t, w.roles.App, "a")
+		bouncer.AddUser(t, w.roles.System, "s")
+		url = func(user, password string) string { return bouncer.URLFor(user, password, w.name) }
 	}
+	w.url = url(w.roles.App, "a")
 	config, err := pgx.ParseConfig(w.url)
 	must(t, err)
 	plain := config.Copy()
@@ -133,16 +156,73 @@ func open(t testing.TB, path through, more ...string) *world {
 	w.plain = stdlib.OpenDB(*plain)
 	t.Cleanup(func() { _ = w.plain.Close() })
 	w.wire.attach(config)
-	connector, err := tenantpgx.NewConnectorConfig(config)
+	if o.config != nil {
+		o.config(config)
+	}
+	app, err := tenantpgx.NewConnectorConfig(config)
 	must(t, err)
-	w.db, err = isolation.Open(isolation.Config{
-		Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{App: connector, RLS: &rls}},
-		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	system, err := tenantpgx.NewConnector(url(w.roles.System, "s"))
 	must(t, err)
-	t.Cleanup(func() { _ = w.db.Close() })
+	w.config = isolation.Config{
+		Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{App: making{app, w.made}, System: system, RLS: &rls}},
+		Pool:    o.pool,
+		Logger:  slog.New(slog.DiscardHandler),
+	}
+	w.db, err = isolation.Open(w.config)
+	must(t, err)
+	w.pool = tenantpgx.New(w.db)
+	t.Cleanup(func() { _ = w.pool.Close() })
 	w.acme, w.other = bind("acme"), bind("other")
 	return w
+}
+
+// made are the connections that a world's app role has opened, so that a test can look at the
+// state in which they were left.
+type made struct {
+	mu    sync.Mutex
+	conns []*tenantpgx.Conn
+}
+
+type making struct {
+	driver.Connector
+	to *made
+}
+
+func (m making) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := m.Connector.Connect(ctx)
+	if err == nil {
+		m.to.mu.Lock()
+		m.to.conns = append(m.to.conns, c.(*tenantpgx.Conn))
+		m.to.mu.Unlock()
+	}
+	return c, err
+}
+
+// clean fails the test if a connection that is still open is bound, or can read a note unbound.
+func (m *made) clean(t testing.TB) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.conns {
+		if c.Conn().IsClosed() {
+			continue // nobody will use it again
+		}
+		if !c.IsValid() {
+			t.Error("a connection was left in the middle of something")
+			continue
+		}
+		var bound string
+		err := c.Conn().QueryRow(context.Background(), "SELECT coalesce(current_setting('app.tenant_id', true), '')").Scan(&bound)
+		must(t, err)
+		if bound != "" {
+			t.Errorf("a connection is still bound to %q", bound)
+		}
+		var n int
+		err = c.Conn().QueryRow(context.Background(), "SELECT count(*) FROM notes").Scan(&n)
+		if err == nil {
+			t.Errorf("an unbound connection counted %d notes", n)
+		}
+	}
 }
 
 func bind(id string) context.Context {
@@ -154,6 +234,25 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func mustBe(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got error %v, want %v", err, target)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
