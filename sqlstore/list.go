@@ -109,8 +109,6 @@ type keyRange struct {
 	upTo    string // "" for the end
 }
 
-func (r keyRange) columns() []string { return append(slices.Clone(r.filters), r.last) }
-
 // byRow compares rows of columns. It returns what follows the table's name up to the limit.
 func (r keyRange) byRow() (query string, args []any) {
 	columns := append(slices.Clone(r.filters), r.last)
