@@ -81,14 +81,3 @@ func checkTable(ctx context.Context, db *sql.DB, role string, t dialect.Table) e
 	}
 	return errors.Join(errs...)
 }
-
-// check looks at the wall as the application will meet it.
-func (p PostgreSQL) check(ctx context.Context) error {
-	if p.RLS == nil {
-		return nil
-	}
-	db := sql.OpenDB(p.App)
-	defer db.Close()
-	db.SetMaxOpenConns(1)
-	return p.RLS.Check(ctx, db)
-}

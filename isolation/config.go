@@ -127,8 +127,8 @@ func (c Config) settle() (*settled, error) {
 			fail("isolation.Config.Servers[%q] is nil", name)
 			continue
 		}
-		if v, ok := server.(interface{ validate() error }); ok {
-			if err := v.validate(); err != nil {
+		if h, ok := server.(home); ok {
+			if err := h.validate(); err != nil {
 				fail("isolation.Config.Servers[%q]: %w", name, err)
 			}
 		}
@@ -149,6 +149,20 @@ func (c Config) settle() (*settled, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// strategiesOn returns the names of the shipped strategies that a server is configured for.
+func (s *settled) strategiesOn(server home) []string {
+	var names []string
+	for _, name := range s.registry.Names() {
+		switch strategy := s.registry.strategies[name].(type) {
+		case rowLevel, perSchema, perDatabase:
+			if strategy.Supports(server) == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // place returns the strategy, the server and the placement of t.

@@ -139,7 +139,7 @@ func mismatch(held, wants owner) error {
 
 // lease takes an inner connection for a scope.
 func (c *conn) lease(ctx context.Context, scope tenancy.Scope) error {
-	c.route.Bind = c.route.Bind[:0]
+	c.route = Route{Bind: c.route.Bind[:0]}
 	share := systemShare
 	if scope.System() {
 		c.connector.recordSystem(ctx, scope.Reason)
@@ -160,13 +160,16 @@ func (c *conn) lease(ctx context.Context, scope tenancy.Scope) error {
 			return fmt.Errorf("tenant %q: %w", share, err)
 		}
 		c.route.Pool.Server = placement.Server
+		if c.route.Replica != nil && tenancy.IsReadOnly(ctx) {
+			c.route.Pool.Login, c.route.Connector = loginReplica, c.route.Replica
+		}
 	}
 	return c.acquire(ctx, share, ownerOf(scope))
 }
 
 // leaseUnbound takes an inner connection that belongs to no tenant.
 func (c *conn) leaseUnbound(ctx context.Context) error {
-	c.route.Bind = c.route.Bind[:0]
+	c.route = Route{Bind: c.route.Bind[:0]}
 	if err := c.connector.strategy.RouteUnbound(c.connector.servers[c.connector.server], &c.route); err != nil {
 		return err
 	}
@@ -297,6 +300,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if err != nil {
 		return nil, err
 	}
+	query = c.route.tag(query)
 	bind := c.binding()
 	if bind == nil {
 		result, err := innerExec(ctx, c.inner.Conn, query, args)
@@ -322,6 +326,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if err != nil {
 		return nil, err
 	}
+	query = c.route.tag(query)
 	bind := c.binding()
 	if bind == nil {
 		rows, err := innerQuery(ctx, c.inner.Conn, query, args)

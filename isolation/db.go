@@ -60,19 +60,17 @@ func (db *DB) InTx(ctx context.Context, opts *sql.TxOptions, fn func(tx *sql.Tx)
 // PoolStats counts the connections under db. db.Stats counts virtual ones.
 func (db *DB) PoolStats() PoolStats { return db.connector.pool.snapshot() }
 
-// Check asks every server whether its wall stands: see [RLS.Check]. Call it at the start of the
+// Check asks every server whether its walls stand: see [RLS.Check]. Call it at the start of the
 // program and do not serve if it fails. It reports all findings at once.
 func (db *DB) Check(ctx context.Context) error {
 	servers := db.connector.servers
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		checker, ok := servers[name].(interface {
-			check(ctx context.Context) error
-		})
+		server, ok := servers[name].(home)
 		if !ok {
 			continue
 		}
-		if err := checker.check(ctx); err != nil {
+		if err := server.check(ctx, db.connector.strategiesOn(server)); err != nil {
 			errs = append(errs, fmt.Errorf("server %q: %w", name, err))
 		}
 	}

@@ -176,6 +176,7 @@ const (
 	stateNoTransaction    = "25001" // active_sql_transaction: VACUUM, CREATE INDEX CONCURRENTLY
 	stateEndedTransaction = "2D000" // invalid_transaction_termination: CALL of a procedure with COMMIT
 	stateSyntax           = "42601"
+	stateParameter        = "22023" // invalid_parameter_value: the role to take does not exist
 )
 
 // sqlState returns the SQLSTATE of an error, as drivers for PostgreSQL offer it.
@@ -195,6 +196,10 @@ func explain(err error) error {
 	switch sqlState(err) {
 	case stateNoTransaction, stateEndedTransaction:
 		return fmt.Errorf("%w: %w", ErrNoTransaction, err)
+	case stateParameter:
+		if strings.Contains(err.Error(), "role ") {
+			return fmt.Errorf("%w: %w", ErrMissing, err)
+		}
 	case stateSyntax:
 		if strings.Contains(err.Error(), "multiple commands") {
 			return fmt.Errorf("%w: %w", ErrSeveralStatements, err)

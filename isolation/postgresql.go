@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
+	"slices"
+
+	"lexigram.dev/tenancy"
 )
 
 // PostgreSQL is a database on a PostgreSQL server, with one login per role. The connectors are
@@ -19,8 +21,15 @@ type PostgreSQL struct {
 	// Migrator opens connections as the role that owns the tables. Setup and the deletion of a
 	// tenant need it.
 	Migrator driver.Connector
+	// Replica opens connections as the role app to a replica, for tenancy.ReadOnly. Without it
+	// such statements go to App.
+	Replica driver.Connector
 	// RLS says which tables the tenants share. Required for row_level.
 	RLS *RLS
+	// Schemas says how tenants get schemas of their own. Required for schema.
+	Schemas *Schemas
+	// Databases says how tenants get databases of their own. Required for database.
+	Databases *Databases
 }
 
 // Engine returns EnginePostgreSQL.
@@ -30,9 +39,29 @@ func (p PostgreSQL) validate() error {
 	if p.App == nil {
 		return errors.New("PostgreSQL.App is nil: give the connector of the role app, for example tenantpgx.NewConnector(url)")
 	}
+	var errs []error
 	if p.RLS != nil {
-		return p.RLS.validate()
+		errs = append(errs, p.RLS.validate())
 	}
+	if p.Schemas != nil {
+		errs = append(errs, p.Schemas.validate())
+	}
+	if p.Databases != nil {
+		errs = append(errs, p.Databases.validate())
+	}
+	return errors.Join(errs...)
+}
+
+func (p PostgreSQL) routeSystem(r *Route) error {
+	if p.System == nil {
+		return ErrNoSystemLogin
+	}
+	r.Pool, r.Connector, r.Engine = Pool{Login: loginSystem}, p.System, EnginePostgreSQL
+	return nil
+}
+
+func (p PostgreSQL) routeUnbound(r *Route) error {
+	r.Pool, r.Connector, r.Engine = Pool{Login: loginApp}, p.App, EnginePostgreSQL
 	return nil
 }
 
@@ -45,20 +74,26 @@ func (p PostgreSQL) migrator() (*sql.DB, error) {
 	return db, nil
 }
 
-// setup migrates the shared tables and walls them.
-func (p PostgreSQL) setup(ctx context.Context, name string, m Migrator) (version int64, err error) {
-	db, err := p.migrator()
-	if err != nil {
-		return 0, err
+// setup migrates what tenants share and puts up the walls of a strategy.
+func (p PostgreSQL) setup(ctx context.Context, strategy, name string, m Migrator) (version int64, err error) {
+	switch strategy {
+	case tenancy.StrategyRowLevel:
+		return p.setupRows(ctx, name, m)
+	case tenancy.StrategySchema:
+		return 0, p.setupSchemas(ctx)
+	default:
+		return 0, nil
 	}
-	defer db.Close()
-	if m != nil {
-		if version, err = m.Migrate(ctx, Target{DB: db, Engine: EnginePostgreSQL, Name: name}); err != nil {
-			return version, fmt.Errorf("migrate server %q: %w", name, err)
-		}
+}
+
+// check looks at the walls of the strategies as the application will meet them.
+func (p PostgreSQL) check(ctx context.Context, strategies []string) error {
+	var errs []error
+	if p.RLS != nil && slices.Contains(strategies, tenancy.StrategyRowLevel) {
+		errs = append(errs, p.checkRows(ctx))
 	}
-	if p.RLS == nil {
-		return version, errors.New("PostgreSQL.RLS is nil: say which tables the tenants share")
+	if p.Schemas != nil && slices.Contains(strategies, tenancy.StrategySchema) {
+		errs = append(errs, p.checkSchemas(ctx))
 	}
-	return version, p.RLS.Apply(ctx, db)
+	return errors.Join(errs...)
 }

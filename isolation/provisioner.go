@@ -3,6 +3,8 @@ package isolation
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"lexigram.dev/tenancy"
 )
@@ -87,14 +89,26 @@ func (p *Provisioner) placed(t tenancy.Tenant) (Strategy, Server, tenancy.Placem
 	return p.settled.place(&t)
 }
 
-// Setup prepares the default server for its first tenant and after each new version of the
-// application: it migrates the tables that tenants share, then walls them with the server's
-// [RLS]. It uses the migrator's login, may be repeated, and may run in two processes at once.
-// For the strategy database there is nothing to set up.
+// Setup prepares the servers for their first tenant and after each new version of the application:
+// it migrates the tables that tenants share, then walls them with the server's [RLS], and makes the
+// roles that [Schemas] need. It does so on each server for each strategy of this package that the
+// server is configured for. It uses the migrator's login, may be repeated, and may run in two
+// processes at once. It returns the version of the default server's shared tables.
 func (p *Provisioner) Setup(ctx context.Context) (version int64, err error) {
-	server, ok := p.settled.servers[p.settled.server].(PostgreSQL)
-	if !ok || p.settled.strategy.Name() != tenancy.StrategyRowLevel {
-		return 0, nil
+	for _, name := range slices.Sorted(maps.Keys(p.settled.servers)) {
+		server, ok := p.settled.servers[name].(home)
+		if !ok {
+			continue
+		}
+		for _, strategy := range p.settled.strategiesOn(server) {
+			v, err := server.setup(ctx, strategy, name, p.migrator)
+			if err != nil {
+				return version, fmt.Errorf("set up server %q for %s: %w", name, strategy, err)
+			}
+			if name == p.settled.server {
+				version = max(version, v)
+			}
+		}
 	}
-	return server.setup(ctx, p.settled.server, p.migrator)
+	return version, nil
 }

@@ -19,6 +19,9 @@ type Roles struct {
 	// Migrator owns the tables and is held back by row security as well. Empty when another
 	// role, such as the database's owner, does.
 	Migrator string
+	// Creates lets the migrator make roles, schemas and databases, as the strategies schema and
+	// database need, and takes from the role app the rights of roles that it does not act as.
+	Creates bool
 }
 
 // Passwords are the passwords of [Roles]. An empty one leaves the role's password as it is; a
@@ -71,6 +74,9 @@ func (r Roles) SQL(passwords Passwords) (string, error) {
 	}
 	if r.Migrator != "" {
 		b.WriteString(dialect.GrantMigrator(r.Migrator))
+		if r.Creates {
+			b.WriteString(dialect.GrantCreation(r.Migrator, r.App))
+		}
 	}
 	return b.String(), nil
 }

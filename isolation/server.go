@@ -1,5 +1,7 @@
 package isolation
 
+import "context"
+
 // Engine is a kind of database.
 type Engine string
 
@@ -15,3 +17,43 @@ type Server interface {
 	// Engine is the kind of database that the server is.
 	Engine() Engine
 }
+
+// home is a server of this package. Each of the shipped strategies asks for more: rowServer,
+// schemaServer, databaseServer.
+type home interface {
+	Server
+	// validate reports what is wrong with the server's configuration, all at once.
+	validate() error
+	// routeSystem and routeUnbound are those of Strategy.
+	routeSystem(r *Route) error
+	routeUnbound(r *Route) error
+	// setup prepares the server for its first tenant; see Provisioner.Setup.
+	setup(ctx context.Context, strategy, name string, m Migrator) (version int64, err error)
+	// check reports whether the walls stand; see DB.Check. The strategies are those in use.
+	check(ctx context.Context, strategies []string) error
+}
+
+var _ = []home{PostgreSQL{}, SQLite{}}
+
+func routeSystem(s Server, r *Route) error {
+	h, ok := s.(home)
+	if !ok {
+		return ErrNoSystemLogin
+	}
+	return h.routeSystem(r)
+}
+
+func routeUnbound(s Server, r *Route) error {
+	h, ok := s.(home)
+	if !ok {
+		return ErrNoSystemLogin
+	}
+	return h.routeUnbound(r)
+}
+
+// Logins, as part of a pool's name.
+const (
+	loginApp     = "app"
+	loginSystem  = "system"
+	loginReplica = "replica"
+)

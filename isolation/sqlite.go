@@ -95,6 +95,25 @@ func setDefault(values url.Values, key, value string) {
 	}
 }
 
+func (s SQLite) routeSystem(r *Route) error {
+	if s.System == nil {
+		return fmt.Errorf("%w (each tenant has a file of its own: SQLite.System names a database for the system's tables)", ErrNoSystemLogin)
+	}
+	r.Pool, r.Connector, r.Engine = Pool{Login: loginSystem}, s.System, EngineSQLite
+	return nil
+}
+
+func (s SQLite) routeUnbound(r *Route) error {
+	r.Pool, r.Connector, r.Engine = Pool{Database: memory}, file{s, memory}, EngineSQLite
+	return nil
+}
+
+// setup has nothing to do: files share nothing.
+func (SQLite) setup(context.Context, string, string, Migrator) (int64, error) { return 0, nil }
+
+// check has nothing to find: files share nothing.
+func (SQLite) check(context.Context, []string) error { return nil }
+
 // open returns an ordinary *sql.DB over one file.
 func (s SQLite) open(name string) *sql.DB { return sql.OpenDB(file{s, name}) }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"lexigram.dev/tenancy"
 )
@@ -44,6 +45,13 @@ type Route struct {
 	Pool Pool
 	// Connector opens connections of the pool.
 	Connector driver.Connector
+	// Replica opens connections for statements under [tenancy.ReadOnly]. Nil sends them to
+	// Connector.
+	Replica driver.Connector
+	// Version is the version of the tables that the statements meet, where tenants can be at
+	// different ones; 0 where they cannot. It becomes part of the statements' text, so that no
+	// cache of the driver or the server mixes them up.
+	Version int64
 	// Bind are the settings that bind a connection of a shared pool. Empty means that the whole
 	// pool belongs to the tenant.
 	Bind []Setting
@@ -52,6 +60,14 @@ type Route struct {
 	Fenced bool
 	// Engine chooses the SQL text for what the driver cannot do by itself.
 	Engine Engine
+}
+
+// tag makes the text of a statement differ between versions of the tables.
+func (r *Route) tag(query string) string {
+	if r.Version == 0 {
+		return query
+	}
+	return query + "\n/* tables at version " + strconv.FormatInt(r.Version, 10) + " */"
 }
 
 // Pool identifies a set of interchangeable connections.
@@ -66,11 +82,11 @@ type Registry struct {
 	strategies map[string]Strategy
 }
 
-// NewRegistry returns a registry of the shipped strategies, row_level and database, and those
+// NewRegistry returns a registry of the shipped strategies, row_level, schema and database, and those
 // given. Names are unique: a second strategy of one name is an error.
 func NewRegistry(more ...Strategy) (*Registry, error) {
 	r := &Registry{strategies: make(map[string]Strategy)}
-	for _, s := range append([]Strategy{rowLevel{}, perDatabase{}}, more...) {
+	for _, s := range append([]Strategy{rowLevel{}, perSchema{}, perDatabase{}}, more...) {
 		name := s.Name()
 		switch {
 		case name == "":

@@ -147,7 +147,7 @@ func (c *conn) queryFallback(ctx context.Context, kind statementKind, query stri
 // nothing of the caller's was written.
 func (c *conn) beginFailed(ctx context.Context, err error) error {
 	if !errors.Is(err, driver.ErrBadConn) && (ctx.Err() != nil || alive(ctx, c.inner)) {
-		return err
+		return explain(err)
 	}
 	c.inner.broken = true
 	if c.session {

@@ -73,7 +73,9 @@ func (p *captured) unbound(t *testing.T, query string, check func(value any, err
 // clean fails the test if a connection carries a binding.
 func (p *captured) clean(t *testing.T) {
 	t.Helper()
-	p.unbound(t, "SELECT coalesce(current_setting('app.tenant_id', true), '')", func(value any, err error) {
+	p.unbound(t, `SELECT coalesce(current_setting('app.tenant_id', true), '')
+		|| CASE WHEN current_user <> session_user THEN current_user ELSE '' END
+		|| CASE WHEN current_setting('search_path') LIKE '%t\_%' THEN current_setting('search_path') ELSE '' END`, func(value any, err error) {
 		must(t, err)
 		if value != "" {
 			t.Errorf("a connection is still bound to %q", value)

@@ -169,7 +169,7 @@ func TestC05TransactionPooler(t *testing.T) {
 	t.Parallel()
 	pg := servers.Postgres(t)
 	bouncer := servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 2})
-	c := openPostgres(t, pg, bouncer, pipelined(t), nil)
+	c := openPostgres(t, tenancy.StrategyRowLevel, pg, bouncer, pipelined(t), nil)
 	hammer(t, c)
 }
 
@@ -249,7 +249,7 @@ func TestC09SearchPathOfTheDSNStays(t *testing.T) {
 
 func TestC10ChangedTable(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		if !a.bound {
 			t.Skip("pgx stdlib itself fails once after a change")
 		}
@@ -479,7 +479,7 @@ func TestC15RowsLeftOpen(t *testing.T) {
 
 func TestC16EmptySettingRaises(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		var inner captured
 		c := a.open(t, one, inner.option)
 		sees(t, c.acme, c.db, "of acme") // the setting now exists and is ''
@@ -501,7 +501,7 @@ func TestC16EmptySettingRaises(t *testing.T) {
 func TestC17StatementsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	pg := servers.Postgres(t)
-	c := openPostgres(t, pg, servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 2}), pipelined(t), nil)
+	c := openPostgres(t, tenancy.StrategyRowLevel, pg, servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 2}), pipelined(t), nil)
 	stmt, err := c.db.Prepare("SELECT body FROM notes WHERE body = $1")
 	must(t, err)
 	defer stmt.Close()
@@ -531,30 +531,34 @@ func TestC19SettingForTheSession(t *testing.T) {
 	each(t, isShared, func(t *testing.T, a access) {
 		var inner captured
 		c := a.open(t, one, inner.option)
-		_, err := c.admin.Exec(`CREATE FUNCTION hidden() RETURNS text LANGUAGE sql AS
-			$$ SELECT set_config('app.tenant_id', 'acme', false) $$`)
+		setting, value := "app.tenant_id", "acme"
+		if !a.rows {
+			setting, value = "role", placementOf(t, c.acme).Schema
+		}
+		call := fmt.Sprintf("SELECT set_config('%s', '%s', false)", setting, value)
+		_, err := c.admin.Exec("CREATE FUNCTION public.hidden() RETURNS text LANGUAGE sql AS $$ " + call + " $$")
 		must(t, err)
 		for name, run := range map[string]func() error{
 			"set_config": func() error {
-				_, err := c.db.ExecContext(c.acme, "SELECT set_config('app.tenant_id', 'acme', false)")
+				_, err := c.db.ExecContext(c.acme, call)
 				return err
 			},
 			"set_config in a query": func() error {
 				var s string
-				return c.db.QueryRowContext(c.acme, "SELECT set_config('app.tenant_id', 'acme', false)").Scan(&s)
+				return c.db.QueryRowContext(c.acme, call).Scan(&s)
 			},
 			"SET": func() error {
-				_, err := c.db.ExecContext(c.acme, "SET app.tenant_id = 'acme'")
+				_, err := c.db.ExecContext(c.acme, fmt.Sprintf("SET %s = '%s'", setting, value))
 				return err
 			},
 			"set_config in a transaction": func() error {
 				return c.db.InTx(c.acme, nil, func(tx *sql.Tx) error {
-					_, err := tx.ExecContext(c.acme, "SELECT set_config('app.tenant_id', 'acme', false)")
+					_, err := tx.ExecContext(c.acme, call)
 					return err
 				})
 			},
 			"hidden in a function, after the next use": func() error {
-				if _, err := c.db.ExecContext(c.acme, "SELECT hidden()"); err != nil {
+				if _, err := c.db.ExecContext(c.acme, "SELECT public.hidden()"); err != nil {
 					return err
 				}
 				_, err := bodies(c.globex, c.db)
@@ -611,11 +615,11 @@ func TestC20ProcedureWithCommit(t *testing.T) {
 	t.Parallel()
 	each(t, isShared, func(t *testing.T, a access) {
 		c := a.open(t, one)
-		_, err := c.admin.Exec(`CREATE PROCEDURE halves() LANGUAGE plpgsql AS
+		_, err := c.admin.Exec(`CREATE PROCEDURE public.halves() LANGUAGE plpgsql AS
 			$$ BEGIN INSERT INTO notes (body) VALUES ('one'); COMMIT; INSERT INTO notes (body) VALUES ('two'); END $$`)
 		must(t, err)
 		for _, text := range []string{
-			"CALL halves()", "DO $$ BEGIN INSERT INTO notes (body) VALUES ('one'); COMMIT; END $$", "VACUUM",
+			"CALL public.halves()", "DO $$ BEGIN INSERT INTO notes (body) VALUES ('one'); COMMIT; END $$", "VACUUM",
 			"SELECT 1; COMMIT; SELECT 2",
 		} {
 			_, err := c.db.ExecContext(c.acme, text)

@@ -32,6 +32,12 @@ const schema = `CREATE TABLE notes (
 	body text NOT NULL,
 	PRIMARY KEY (tenant_id, id))`
 
+// ownSchema is the application's table where each tenant has its own on PostgreSQL.
+const ownSchema = `CREATE TABLE IF NOT EXISTS notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL)`
+
+// key is what the logins of tenants' databases are derived from.
+var key = []byte("0123456789abcdef0123456789abcdef")
+
 // fileSchema is the application's table on SQLite: no word about tenants.
 const fileSchema = `CREATE TABLE IF NOT EXISTS notes (id integer PRIMARY KEY AUTOINCREMENT, body text NOT NULL)`
 
@@ -47,14 +53,15 @@ func (m migration) Version(context.Context, isolation.Target) (int64, error) { r
 
 // cell is a strategy on an engine by an access path, with two tenants that have one note each.
 type cell struct {
-	db     *isolation.DB
-	config isolation.Config
-	admin  *sql.DB // past all walls; nil for SQLite
-	acme   context.Context
-	globex context.Context
-	server *servers.PostgresServer
-	name   string // of the database
-	roles  isolation.Roles
+	db        *isolation.DB
+	config    isolation.Config
+	migration isolation.Migrator
+	admin     *sql.DB // past all walls; nil for SQLite
+	acme      context.Context
+	globex    context.Context
+	server    *servers.PostgresServer
+	name      string // of the database
+	roles     isolation.Roles
 }
 
 // access is a way to a cell.
@@ -62,15 +69,21 @@ type access struct {
 	name   string
 	pooled bool // a pooler in transaction mode is between
 	shared bool // tenants share connections
+	rows   bool // and tables
+	engine isolation.Engine
 	bound  bool // one network write per statement
 	open   func(t testing.TB, options ...func(*isolation.Config)) *cell
 }
 
 var accesses = []access{
-	{name: "row_level by tenantpgx", shared: true, bound: true, open: openDirect},
-	{name: "row_level by tenantpgx through PgBouncer", shared: true, pooled: true, bound: true, open: openPooled},
-	{name: "row_level by pgx stdlib", shared: true, open: openStdlib},
-	{name: "database on SQLite", open: openSQLite},
+	{name: "row_level by tenantpgx", shared: true, rows: true, bound: true, open: openDirect},
+	{name: "row_level by tenantpgx through PgBouncer", shared: true, rows: true, pooled: true, bound: true, open: openPooled},
+	{name: "row_level by pgx stdlib", shared: true, rows: true, open: openStdlib},
+	{name: "schema by tenantpgx", shared: true, bound: true, open: openSchemas},
+	{name: "schema by tenantpgx through PgBouncer", shared: true, pooled: true, bound: true, open: openPooledSchemas},
+	{name: "schema by pgx stdlib", shared: true, open: openStdlibSchemas},
+	{name: "database on PostgreSQL", open: openDatabases},
+	{name: "database on SQLite", engine: isolation.EngineSQLite, open: openSQLite},
 }
 
 // each runs a test for every access that is wanted.
@@ -87,26 +100,50 @@ func each(t *testing.T, want func(a access) bool, test func(t *testing.T, a acce
 
 func isShared(a access) bool { return a.shared }
 
+func isRows(a access) bool { return a.rows }
+
 // one lets a cell have a single inner connection, so that every use is a reuse.
 func one(c *isolation.Config) { c.Pool.MaxConns, c.Pool.MaxPerTenant = 1, 1 }
 
 func quiet(c *isolation.Config) { c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func openDirect(t testing.TB, options ...func(*isolation.Config)) *cell {
-	return openPostgres(t, servers.Postgres(t), nil, pipelined(t), options)
+	return openPostgres(t, tenancy.StrategyRowLevel, servers.Postgres(t), nil, pipelined(t), options)
+}
+
+func openSchemas(t testing.TB, options ...func(*isolation.Config)) *cell {
+	return openPostgres(t, tenancy.StrategySchema, servers.Postgres(t), nil, pipelined(t), options)
+}
+
+func openDatabases(t testing.TB, options ...func(*isolation.Config)) *cell {
+	return openPostgres(t, tenancy.StrategyDatabase, servers.Postgres(t), nil, pipelined(t), options)
 }
 
 func openStdlib(t testing.TB, options ...func(*isolation.Config)) *cell {
-	return openPostgres(t, servers.Postgres(t), nil, func(url string) driver.Connector {
-		config, err := pgx.ParseConfig(url)
-		must(t, err)
-		return stdlib.GetConnector(*config)
-	}, options)
+	return openPostgres(t, tenancy.StrategyRowLevel, servers.Postgres(t), nil, plain(t), options)
+}
+
+func openStdlibSchemas(t testing.TB, options ...func(*isolation.Config)) *cell {
+	return openPostgres(t, tenancy.StrategySchema, servers.Postgres(t), nil, plain(t), options)
 }
 
 func openPooled(t testing.TB, options ...func(*isolation.Config)) *cell {
 	pg := servers.Postgres(t)
-	return openPostgres(t, pg, servers.PgBouncer(t, pg), pipelined(t), options)
+	return openPostgres(t, tenancy.StrategyRowLevel, pg, servers.PgBouncer(t, pg), pipelined(t), options)
+}
+
+func openPooledSchemas(t testing.TB, options ...func(*isolation.Config)) *cell {
+	pg := servers.Postgres(t)
+	return openPostgres(t, tenancy.StrategySchema, pg, servers.PgBouncer(t, pg), pipelined(t), options)
+}
+
+// plain makes connectors of a driver that is no BoundConn.
+func plain(t testing.TB) func(url string) driver.Connector {
+	return func(url string) driver.Connector {
+		config, err := pgx.ParseConfig(url)
+		must(t, err)
+		return stdlib.GetConnector(*config)
+	}
 }
 
 func pipelined(t testing.TB) func(url string) driver.Connector {
@@ -117,7 +154,7 @@ func pipelined(t testing.TB) func(url string) driver.Connector {
 	}
 }
 
-func openPostgres(t testing.TB, pg *servers.PostgresServer, bouncer *servers.PgBouncerServer,
+func openPostgres(t testing.TB, strategy string, pg *servers.PostgresServer, bouncer *servers.PgBouncerServer,
 	connector func(url string) driver.Connector, options []func(*isolation.Config),
 ) *cell {
 	t.Helper()
@@ -125,7 +162,7 @@ func openPostgres(t testing.TB, pg *servers.PostgresServer, bouncer *servers.PgB
 	c := &cell{server: pg, name: pg.CreateDatabase(t)}
 	c.admin = sql.OpenDB(connector(pg.URL(c.name)))
 	t.Cleanup(func() { _ = c.admin.Close() })
-	c.roles = isolation.Roles{App: c.name + "_app", System: c.name + "_system", Migrator: c.name + "_migrator"}
+	c.roles = isolation.Roles{App: c.name + "_app", System: c.name + "_system", Migrator: c.name + "_migrator", Creates: true}
 	must(t, c.roles.Create(ctx, c.admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
 	t.Cleanup(func() {
 		for _, role := range []string{c.roles.App, c.roles.System, c.roles.Migrator} {
@@ -148,11 +185,24 @@ func openPostgres(t testing.TB, pg *servers.PostgresServer, bouncer *servers.PgB
 		Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{
 			App:      connector(url(c.roles.App, "a")),
 			System:   connector(url(c.roles.System, "s")),
-			Migrator: connector(pg.URLFor(c.roles.Migrator, "m", c.name)),
-			RLS:      &isolation.RLS{Roles: c.roles, Tables: []isolation.Table{{Name: "notes"}}},
+			Migrator: pipelined(t)(pg.URLFor(c.roles.Migrator, "m", c.name)),
 		}},
+		Strategy: strategy,
 	}
-	c.start(t, migration(schema), options)
+	tables := schema
+	server := c.config.Servers["main"].(isolation.PostgreSQL)
+	switch strategy {
+	case tenancy.StrategyRowLevel:
+		server.RLS = &isolation.RLS{Roles: c.roles, Tables: []isolation.Table{{Name: "notes"}}}
+	case tenancy.StrategySchema:
+		server.Schemas, tables = &isolation.Schemas{Roles: c.roles}, ownSchema
+	case tenancy.StrategyDatabase:
+		opener, err := tenantpgx.Opener(pg.URLFor(c.roles.Migrator, "m", c.name))
+		must(t, err)
+		server.Databases, tables = &isolation.Databases{Open: opener, Key: key}, ownSchema
+	}
+	c.config.Servers["main"] = server
+	c.start(t, migration(tables), options)
 	return c
 }
 
@@ -171,6 +221,7 @@ func (c *cell) start(t testing.TB, m isolation.Migrator, options []func(*isolati
 	t.Helper()
 	ctx := t.Context()
 	quiet(&c.config)
+	c.migration = m
 	provisioner, err := isolation.NewProvisioner(c.config, m)
 	must(t, err)
 	_, err = provisioner.Setup(ctx)
@@ -191,6 +242,14 @@ func (c *cell) start(t testing.TB, m isolation.Migrator, options []func(*isolati
 	c.add(t, c.globex, "of globex")
 }
 
+// placementOf returns where the tenant of a context lives.
+func placementOf(t testing.TB, ctx context.Context) tenancy.Placement {
+	t.Helper()
+	scope, err := tenancy.ScopeOf(ctx)
+	must(t, err)
+	return scope.Tenant.Placement
+}
+
 func tenant(id string) tenancy.Tenant {
 	return tenancy.Tenant{ID: id, Slug: "slug", Status: tenancy.StatusActive}
 }
@@ -203,6 +262,13 @@ func provision(t testing.TB, p *isolation.Provisioner, tn tenancy.Tenant) contex
 	must(t, err)
 	tn.Placement, err = p.Provision(t.Context(), tn)
 	must(t, err)
+	if tn.Placement.Strategy != tenancy.StrategyRowLevel {
+		t.Cleanup(func() {
+			if err := p.Deprovision(context.Background(), tn); err != nil {
+				t.Logf("deprovision: %v", err)
+			}
+		})
+	}
 	return tenancy.UnsafeBind(t.Context(), tn, "test")
 }
 

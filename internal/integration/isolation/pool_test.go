@@ -17,7 +17,7 @@ import (
 // tenants provisions n more tenants on SQLite.
 func tenants(t *testing.T, c *cell, n int) []context.Context {
 	t.Helper()
-	p, err := isolation.NewProvisioner(c.config, migration(fileSchema))
+	p, err := isolation.NewProvisioner(c.config, c.migration)
 	must(t, err)
 	all := make([]context.Context, n)
 	for i := range all {
@@ -81,7 +81,7 @@ func TestL06EveryIDGetsAPlace(t *testing.T) {
 	t.Parallel()
 	each(t, nil, func(t *testing.T, a access) {
 		c := a.open(t)
-		p, err := isolation.NewProvisioner(c.config, migration(fileSchema))
+		p, err := isolation.NewProvisioner(c.config, c.migration)
 		must(t, err)
 		for _, id := range []string{
 			"0199b2f4-7e1a-7c3e-9d55-3f1f8a0b6c2d", "UPPER", "a.b.c", "a~b_c", "con", "9", "x..", "a" + string(make128()),
@@ -129,7 +129,7 @@ func TestL07HostileNames(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		c := a.open(t)
 		const evil = `x'; DELETE FROM notes; -- \' || "`
 		p, err := isolation.NewProvisioner(c.config, nil)
@@ -154,7 +154,7 @@ func TestDeprovisionRemovesOneTenant(t *testing.T) {
 	t.Parallel()
 	each(t, nil, func(t *testing.T, a access) {
 		c := a.open(t)
-		p, err := isolation.NewProvisioner(c.config, migration(fileSchema))
+		p, err := isolation.NewProvisioner(c.config, c.migration)
 		must(t, err)
 		scope, err := tenancy.ScopeOf(c.acme)
 		must(t, err)
@@ -167,11 +167,13 @@ func TestDeprovisionRemovesOneTenant(t *testing.T) {
 		must(t, err)
 		defer c.db.Close()
 		all, err := bodies(c.acme, c.db)
-		if a.shared && (err != nil || len(all) != 0) {
+		if a.rows && (err != nil || len(all) != 0) {
 			t.Errorf("after deprovisioning: %q, %v", all, err)
 		}
-		if !a.shared {
+		if !a.rows {
 			mustBe(t, err, isolation.ErrMissing)
+		}
+		if a.engine == isolation.EngineSQLite {
 			files, _ := os.ReadDir(c.config.Servers["files"].(isolation.SQLite).Dir)
 			for _, f := range files {
 				if f.Name()[:4] == "acme" {

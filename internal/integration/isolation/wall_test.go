@@ -16,7 +16,7 @@ import (
 
 func TestSystemScope(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		var mu sync.Mutex
 		var reasons []string
 		c := a.open(t, func(config *isolation.Config) {
@@ -55,7 +55,7 @@ func TestSystemScope(t *testing.T) {
 
 func TestWallStopsForeignRows(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		c := a.open(t)
 		for _, statement := range []string{
 			"INSERT INTO notes (tenant_id, body) VALUES ('globex', 'planted')",
@@ -89,7 +89,7 @@ func TestWallStopsForeignRows(t *testing.T) {
 
 func TestCommitErrorsSurface(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isRows, func(t *testing.T, a access) {
 		c := a.open(t, one)
 		_, err := c.admin.Exec("ALTER TABLE notes ADD CONSTRAINT once UNIQUE (tenant_id, body) DEFERRABLE INITIALLY DEFERRED")
 		must(t, err)
@@ -154,9 +154,9 @@ func TestVersionQueriesNeedNoTenant(t *testing.T) {
 	t.Parallel()
 	each(t, nil, func(t *testing.T, a access) {
 		c := a.open(t)
-		query := "select sqlite_version()"
-		if a.shared {
-			query = "SELECT VERSION()"
+		query := "SELECT VERSION()"
+		if a.engine == isolation.EngineSQLite {
+			query = "select sqlite_version()"
 		}
 		var version string
 		must(t, c.db.QueryRow(query).Scan(&version))

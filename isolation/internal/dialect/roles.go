@@ -32,6 +32,19 @@ $tenancy$;
 	return sql, nil
 }
 
+// GrantCreation lets the migrator make tenants' schemas, databases and roles. The application's
+// role then is a member of many roles, and must act as one at a time.
+func GrantCreation(migrator, app string) string {
+	return fmt.Sprintf(`ALTER ROLE %[1]s CREATEROLE CREATEDB;
+ALTER ROLE %[2]s NOINHERIT;
+DO $tenancy$
+BEGIN
+    EXECUTE pg_catalog.format('GRANT CREATE ON DATABASE %%I TO %%I', pg_catalog.current_database(), %[3]s);
+END
+$tenancy$;
+`, Ident(migrator), Ident(app), "'"+strings.ReplaceAll(migrator, "'", "''")+"'")
+}
+
 // GrantMigrator lets a role make the application's tables.
 func GrantMigrator(name string) string {
 	return fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA public TO %s;\n", Ident(name))

@@ -1,0 +1,94 @@
+package isolation
+
+import (
+	"context"
+	"fmt"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/isolation/internal/dialect"
+)
+
+// perSchema gives each tenant a schema of its own in a database that tenants share.
+type perSchema struct{}
+
+// schemaServer is a server that can hold one schema per tenant.
+type schemaServer interface {
+	home
+	supportsSchemas() error
+	routeSchema(p tenancy.Placement, r *Route) error
+	provisionSchema(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	deprovisionSchema(ctx context.Context, t tenancy.Tenant) error
+}
+
+func (perSchema) Name() string { return tenancy.StrategySchema }
+
+func (perSchema) Supports(s Server) error {
+	schemas, ok := s.(schemaServer)
+	if !ok {
+		return unsupported(tenancy.StrategySchema, s.Engine(),
+			"it has no schemas: use the strategy database for one file per tenant, or PostgreSQL")
+	}
+	return schemas.supportsSchemas()
+}
+
+func (p perSchema) Route(s Server, _ *tenancy.Tenant, at tenancy.Placement, r *Route) error {
+	schemas, ok := s.(schemaServer)
+	if !ok {
+		return p.Supports(s)
+	}
+	if err := schemas.supportsSchemas(); err != nil {
+		return err
+	}
+	if at.Schema == "" {
+		return fmt.Errorf("%w (it has no placement)", ErrMissing)
+	}
+	if err := checkPlaced("schema", at.Schema); err != nil {
+		return err
+	}
+	return schemas.routeSchema(at, r)
+}
+
+func (perSchema) RouteSystem(s Server, r *Route) error  { return routeSystem(s, r) }
+func (perSchema) RouteUnbound(s Server, r *Route) error { return routeUnbound(s, r) }
+
+// Place chooses the schema's name.
+func (p perSchema) Place(_ context.Context, s Server, t tenancy.Tenant) (tenancy.Placement, error) {
+	if err := p.Supports(s); err != nil {
+		return tenancy.Placement{}, err
+	}
+	name, err := placeName(t)
+	return tenancy.Placement{Schema: name}, err
+}
+
+// Provision makes the schema and who may use it, and migrates it.
+func (p perSchema) Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
+	if err := p.Supports(s); err != nil {
+		return 0, err
+	}
+	if err := checkPlaced("schema", t.Placement.Schema); err != nil {
+		return 0, err
+	}
+	return s.(schemaServer).provisionSchema(ctx, t, m)
+}
+
+// Deprovision drops the schema and who could use it.
+func (p perSchema) Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error {
+	if err := p.Supports(s); err != nil {
+		return err
+	}
+	if err := checkPlaced("schema", t.Placement.Schema); err != nil {
+		return err
+	}
+	return s.(schemaServer).deprovisionSchema(ctx, t)
+}
+
+// checkPlaced keeps names that need quotes, wherever they come from, out of statements.
+func checkPlaced(field, name string) error {
+	if dialect.IsPlainName(name) {
+		return nil
+	}
+	return &tenancy.InvalidError{
+		Field: "placement." + field, Value: name,
+		Remedy: "use what the provisioner chose, or rename it to 1 to 63 of a-z 0-9 _, the first no digit",
+	}
+}

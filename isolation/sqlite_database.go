@@ -1,0 +1,86 @@
+package isolation
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"lexigram.dev/tenancy"
+)
+
+// The methods of this file are the strategy database on SQLite: one file per tenant.
+
+var _ databaseServer = SQLite{}
+
+func (SQLite) supportsDatabases() error { return nil }
+
+func (s SQLite) routeDatabase(p tenancy.Placement, r *Route) error {
+	r.Pool, r.Connector, r.Engine = Pool{Database: p.Database}, file{s, p.Database}, EngineSQLite
+	return nil
+}
+
+// placeDatabase chooses the file's name. It is safe on every file system; the hash keeps ids apart
+// that look alike when cut or when letter case does not count.
+func (SQLite) placeDatabase(t tenancy.Tenant) (string, error) {
+	sum := sha256.Sum256([]byte(t.ID))
+	return readable(t.ID, '-') + "-" + hex.EncodeToString(sum[:8]) + extension, nil
+}
+
+// provisionDatabase makes the folder and the file and migrates it.
+func (s SQLite) provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(s.path(t.Placement.Database), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.Close(); err != nil {
+		return 0, err
+	}
+	db := s.open(t.Placement.Database)
+	defer db.Close()
+	if err := db.PingContext(ctx); err != nil {
+		return 0, err
+	}
+	if m == nil {
+		return 0, nil
+	}
+	return m.Migrate(ctx, Target{DB: db, Engine: EngineSQLite, Tenant: t.ID, Name: t.Placement.Database})
+}
+
+// deprovisionDatabase removes the file, and then what SQLite keeps beside it.
+func (s SQLite) deprovisionDatabase(_ context.Context, t tenancy.Tenant) error {
+	path := s.path(t.Placement.Database)
+	var errs []error
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// extension ends the name of every tenant's file.
+const extension = ".db"
+
+// checkDatabase keeps a placement, wherever it comes from, inside the folder.
+func (SQLite) checkDatabase(name string) error {
+	stem, ok := strings.CutSuffix(name, extension)
+	ok = ok && stem != "" && len(name) <= 128
+	for i := range len(stem) {
+		c := stem[i]
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+	}
+	if !ok {
+		return &tenancy.InvalidError{
+			Field: "placement.database", Value: name,
+			Remedy: "a tenant's file is named by the provisioner: a-z 0-9 - _ and " + extension,
+		}
+	}
+	return nil
+}
