@@ -7,8 +7,12 @@ require (
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
+	gorm.io/driver/postgres v1.6.3
+	gorm.io/driver/sqlite v1.6.0
+	gorm.io/gorm v1.31.2
 	lexigram.dev/tenancy/cmd/tenancy v0.0.0-00010101000000-000000000000
 	lexigram.dev/tenancy/tenantgoose v0.0.0
+	lexigram.dev/tenancy/tenantgorm v0.0.0
 	lexigram.dev/tenancy/tenantjwt v0.0.0
 	lexigram.dev/tenancy/tenantpgx v0.0.0
 )
@@ -17,6 +21,9 @@ require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/jinzhu/inflection v1.0.0 // indirect
+	github.com/jinzhu/now v1.1.5 // indirect
+	github.com/mattn/go-sqlite3 v1.14.22 // indirect
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
 	github.com/mfridman/interpolate v0.0.2 // indirect
 	github.com/pressly/goose/v3 v3.29.0 // indirect
@@ -56,6 +63,7 @@ replace (
 	lexigram.dev/tenancy/tenantconfig => ../../tenantconfig
 	lexigram.dev/tenancy/tenantfx => ../../tenantfx
 	lexigram.dev/tenancy/tenantgoose => ../../tenantgoose
+	lexigram.dev/tenancy/tenantgorm => ../../tenantgorm
 	lexigram.dev/tenancy/tenantjwt => ../../tenantjwt
 	lexigram.dev/tenancy/tenantpgx => ../../tenantpgx
 )

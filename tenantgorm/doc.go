@@ -1,0 +1,50 @@
+// Package tenantgorm answers how GORM stays inside the tenant of its context where the database
+// does not see to it.
+//
+// Where it does (a tenant with a database or schema of its own, or row security on PostgreSQL) GORM
+// needs nothing: open it over the handle of package isolation.
+//
+//	handle, err := isolation.Open(config)
+//	db, err := gorm.Open(postgres.New(postgres.Config{Conn: handle.DB}), &gorm.Config{})
+//	db.WithContext(ctx).Find(&notes) // the notes of ctx's tenant
+//
+// Where rows of all tenants lie in tables without a wall, as in one SQLite file, add the plugin:
+//
+//	plugin, err := tenantgorm.New(tenantgorm.Config{
+//		Walls:  handle,
+//		Models: []any{&Author{}, &Note{}}, // and what they are related to
+//		Shared: []string{"plans"},
+//	})
+//	err = db.Use(plugin)
+//
+// # What it does
+//
+// A table belongs to tenants if its model has the tenant column or [Config] lists it, or it is
+// listed as shared. Any other is [ErrUnclassified]. In the place of a table that belongs to
+// tenants a SELECT reads (SELECT * FROM t WHERE tenant_id = ?): in FROM, in joins and in sub-queries
+// made with GORM, so that no condition can reach past it. An UPDATE or DELETE gets the condition
+// in front, with the application's own in brackets. A new row gets the tenant's id; one that names
+// another tenant is [ErrForeignTenant], and so is a change of the column. An upsert changes the
+// tenant's rows only; if its key is taken by another tenant's row it is [ErrForeignRow], and GORM's
+// transaction rolls back.
+//
+// What it cannot filter it refuses with [ErrUnfiltered]: Raw and Exec, and texts with a
+// sub-query, a comment, a semicolon, a backslash in quotes, or brackets that do not match.
+// Write sub-queries with GORM and pass values as parameters; [UnsafeRaw] is the way out. Without
+// a tenant every statement is tenancy.ErrNoTenant. In system scope nothing is filtered, but a new
+// row must name its tenant.
+//
+// Asked for each statement, [Config].Walls says whether the tenant's database is a wall; there the
+// plugin adds nothing. Tenants of one deployment may differ.
+//
+// # What it does not do
+//
+// It is a fence against the forgotten filter. It does not see what goes past GORM: db.DB, the
+// statements of another library, functions of the database that read tables. (The handle of
+// package isolation refuses those where it is no wall itself.) It cannot know that a foreign key
+// leads to another tenant's row; make keys and unique indexes include the tenant column. It does not
+// hold against SQL injection. Migrate with a *gorm.DB of its own, without the plugin, over the
+// migrator's *sql.DB.
+//
+// On MySQL and MariaDB an upsert that updates is refused: ON DUPLICATE KEY UPDATE takes no condition.
+package tenantgorm
