@@ -300,13 +300,13 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if err != nil {
 		return nil, err
 	}
-	query = c.route.tag(query)
+	bound, ok := c.inner.Conn.(BoundConn)
+	query = c.route.tag(query, ok)
 	bind := c.binding()
 	if bind == nil {
 		result, err := innerExec(ctx, c.inner.Conn, query, args)
 		return result, c.failed(err, false)
 	}
-	bound, ok := c.inner.Conn.(BoundConn)
 	if !ok {
 		return c.execFallback(ctx, kind, query, args)
 	}
@@ -326,13 +326,13 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if err != nil {
 		return nil, err
 	}
-	query = c.route.tag(query)
+	bound, ok := c.inner.Conn.(BoundConn)
+	query = c.route.tag(query, ok)
 	bind := c.binding()
 	if bind == nil {
 		rows, err := innerQuery(ctx, c.inner.Conn, query, args)
 		return rows, c.failed(err, false)
 	}
-	bound, ok := c.inner.Conn.(BoundConn)
 	if !ok {
 		return c.queryFallback(ctx, kind, query, args)
 	}

@@ -62,7 +62,7 @@ func (p PostgreSQL) supportsSchemas() error {
 
 func (p PostgreSQL) routeSchema(at tenancy.Placement, r *Route) error {
 	r.Pool, r.Connector, r.Replica, r.Engine = Pool{Login: loginApp}, p.App, p.Replica, EnginePostgreSQL
-	r.Version = at.SchemaVersion
+	r.Schema, r.Version = at.Schema, at.SchemaVersion
 	r.Bind = append(r.Bind,
 		Setting{Name: dialect.SearchPath, Value: p.Schemas.searchPath(at.Schema)},
 		Setting{Name: "role", Value: at.Schema, Off: "none"})

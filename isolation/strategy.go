@@ -52,6 +52,10 @@ type Route struct {
 	// different ones; 0 where they cannot. It becomes part of the statements' text, so that no
 	// cache of the driver or the server mixes them up.
 	Version int64
+	// Schema is where the statements' names are looked up, if not in the same tables for all. For
+	// drivers that are no BoundConn it becomes part of the text as well: they remember by the text
+	// which types a statement has, and those may be the schema's own.
+	Schema string
 	// Bind are the settings that bind a connection of a shared pool. Empty means that the whole
 	// pool belongs to the tenant.
 	Bind []Setting
@@ -62,12 +66,16 @@ type Route struct {
 	Engine Engine
 }
 
-// tag makes the text of a statement differ between versions of the tables.
-func (r *Route) tag(query string) string {
-	if r.Version == 0 {
+// tag makes the text of a statement differ between tables that must not be mixed up.
+func (r *Route) tag(query string, bound bool) string {
+	switch {
+	case r.Schema != "" && !bound:
+		return query + "\n/* tables of " + r.Schema + " at version " + strconv.FormatInt(r.Version, 10) + " */"
+	case r.Version != 0:
+		return query + "\n/* tables at version " + strconv.FormatInt(r.Version, 10) + " */"
+	default:
 		return query
 	}
-	return query + "\n/* tables at version " + strconv.FormatInt(r.Version, 10) + " */"
 }
 
 // Pool identifies a set of interchangeable connections.

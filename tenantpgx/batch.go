@@ -93,7 +93,7 @@ func (c *Conn) describeAll(ctx context.Context, f frame, calls []call) ([]*descr
 		if _, seen := known[s.sql]; seen {
 			continue
 		}
-		desc := c.descriptions.get(s.sql)
+		desc := c.descriptions.get(s.sql, c.place(f))
 		known[s.sql] = desc
 		if desc == nil {
 			unknown = append(unknown, s.sql)

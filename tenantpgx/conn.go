@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -173,7 +174,7 @@ func (c *Conn) BeginBound(ctx context.Context, bind []isolation.Setting, opts dr
 	}
 	begin := make([]string, 1, 1+len(bind))
 	begin[0] = sql
-	t := &Tx{conn: c, ctx: ctx}
+	t := &Tx{conn: c, ctx: ctx, bind: slices.Clone(bind)}
 	for _, s := range bind {
 		local, err := s.SetLocal()
 		if err != nil {

@@ -2,6 +2,7 @@ package tenantpgx
 
 import (
 	"container/list"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,9 @@ const maxDescriptions = 1024
 type description struct {
 	*pgconn.StatementDescription
 	resultFormats []int16
+	// local says that a parameter's type is no built-in one: in another schema the same text may
+	// mean another type.
+	local bool
 }
 
 // descriptions remembers the statements used last. All connections of a connector share it.
@@ -36,10 +40,14 @@ func newDescriptions(size int) *descriptions {
 	return &descriptions{size: size, used: list.New(), byKey: make(map[string]*list.Element)}
 }
 
-func (d *descriptions) get(sql string) *description {
+// get returns what is known of a statement at a place, which is a search_path, or nil.
+func (d *descriptions) get(sql, place string) *description {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.byKey[sql]
+	if e != nil && place != "" && e.Value.(*entry).desc.local {
+		e = d.byKey[localKey(sql, place)]
+	}
 	if e == nil {
 		return nil
 	}
@@ -47,13 +55,27 @@ func (d *descriptions) get(sql string) *description {
 	return e.Value.(*entry).desc
 }
 
-func (d *descriptions) put(sql string, described *pgconn.StatementDescription) *description {
+// firstOwnType is the smallest number of a type that is not PostgreSQL's own.
+const firstOwnType = 16384
+
+func localKey(sql, place string) string { return place + "\x00" + sql }
+
+func (d *descriptions) put(sql, place string, described *pgconn.StatementDescription) *description {
 	desc := &description{StatementDescription: described, resultFormats: make([]int16, len(described.Fields))}
 	for i, f := range described.Fields {
 		desc.resultFormats[i] = resultFormat(f.DataTypeOID)
 	}
+	desc.local = slices.ContainsFunc(described.ParamOIDs, func(oid uint32) bool { return oid >= firstOwnType })
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if desc.local && place != "" {
+		d.set(localKey(sql, place), desc)
+	}
+	return d.set(sql, desc)
+}
+
+// set must be called with mu held.
+func (d *descriptions) set(sql string, desc *description) *description {
 	if e := d.byKey[sql]; e != nil {
 		e.Value.(*entry).desc = desc
 		return desc

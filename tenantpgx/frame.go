@@ -127,6 +127,8 @@ type call struct {
 func (x *exchange) sendCall(s call, desc *description, b *pgx.ExtendedQueryBuilder) {
 	if desc == nil {
 		x.pipeline.SendQueryParams(s.sql, nil, nil, nil, nil)
+	} else if desc.local { // a name would stand for the types of one schema
+		x.pipeline.SendQueryParams(s.sql, b.ParamValues, desc.ParamOIDs, b.ParamFormats, s.formats.of(desc, b))
 	} else {
 		x.sendStatement(s.sql, desc.ParamOIDs, b.ParamValues, b.ParamFormats, s.formats.of(desc, b))
 	}
@@ -374,7 +376,7 @@ func (c *Conn) query(ctx context.Context, f frame, query string, args []driver.N
 // describe returns the description of a statement. It asks the server, in the same binding, about
 // one that no connection of the connector has used.
 func (c *Conn) describe(ctx context.Context, f frame, query string) (*description, error) {
-	if desc := c.descriptions.get(query); desc != nil {
+	if desc := c.descriptions.get(query, c.place(f)); desc != nil {
 		return desc, nil
 	}
 	descs, err := c.ask(ctx, f, query)
@@ -382,6 +384,20 @@ func (c *Conn) describe(ctx context.Context, f frame, query string) (*descriptio
 		return nil, err
 	}
 	return descs[0], nil
+}
+
+// place returns the schemas in which a frame's statements find their names, if the binding says so.
+func (c *Conn) place(f frame) string {
+	bind := f.bind
+	if c.bound != nil {
+		bind = c.bound.bind
+	}
+	for _, s := range bind {
+		if s.Name == "search_path" {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // ask asks the server, in one write, to describe statements.
@@ -404,7 +420,7 @@ func (c *Conn) ask(ctx context.Context, f frame, queries ...string) ([]*descript
 			_, err = x.end(ctx, err)
 			return nil, err
 		}
-		descs[i] = c.descriptions.put(query, described)
+		descs[i] = c.descriptions.put(query, c.place(f), described)
 	}
 	_, err = x.end(ctx, nil)
 	return descs, err

@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"lexigram.dev/tenancy/isolation"
 )
 
 // Tx is a transaction. Of k statements it costs k+1 round trips; without a statement none.
 type Tx struct {
 	conn   *Conn
 	ctx    context.Context
+	bind   []isolation.Setting
 	commit []string // the end of the transaction, sent in one write
 }
 

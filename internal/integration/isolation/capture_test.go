@@ -96,3 +96,14 @@ func (f fixed) Driver() driver.Driver                        { return nil }
 
 // pgxOf returns the pgx connection of a driver's connection.
 func pgxOf(driverConn any) *pgx.Conn { return driverConn.(interface{ Conn() *pgx.Conn }).Conn() }
+
+// readOnly opens connections that cannot write, as those of a replica.
+type readOnly struct{ driver.Connector }
+
+func (r readOnly) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := r.Connector.Connect(ctx)
+	if err == nil {
+		_, err = pgxOf(conn).Exec(ctx, "SET default_transaction_read_only = on")
+	}
+	return conn, err
+}
