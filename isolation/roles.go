@@ -19,6 +19,9 @@ type Roles struct {
 	// Migrator owns the tables and is held back by row security as well. Empty when another
 	// role, such as the database's owner, does.
 	Migrator string
+	// Legacy is what an application logs in as while it adopts table by table: it sees all rows.
+	// It exists already, and may be the migrator. Empty when there is none, or no longer.
+	Legacy string
 	// Creates lets the migrator make roles, schemas and databases, as the strategies schema and
 	// database need, and takes from the role app the rights of roles that it does not act as.
 	Creates bool
@@ -31,8 +34,8 @@ type Passwords struct{ App, System, Migrator string }
 func (r Roles) validate() error {
 	var errs []error
 	seen := map[string]bool{}
-	for field, name := range map[string]string{"App": r.App, "System": r.System, "Migrator": r.Migrator} {
-		if name == "" && field != "App" {
+	for field, name := range map[string]string{"App": r.App, "System": r.System, "Migrator": r.Migrator, "Legacy": r.Legacy} {
+		if name == "" && field != "App" || field == "Legacy" && name == r.Migrator {
 			continue
 		}
 		if err := checkName(name); err != nil {
@@ -44,14 +47,6 @@ func (r Roles) validate() error {
 		seen[name] = true
 	}
 	return errors.Join(errs...)
-}
-
-// users returns the roles that read and write rows.
-func (r Roles) users() []string {
-	if r.System == "" {
-		return []string{r.App}
-	}
-	return []string{r.App, r.System}
 }
 
 // SQL returns the statements of [Roles.Create] as a script for a DBA. It contains the passwords.
