@@ -37,6 +37,13 @@ func (db *DB) Lease(ctx context.Context, session bool) (*Lease, error) {
 // Conn returns the driver's connection.
 func (l *Lease) Conn() driver.Conn { return l.conn.inner.Conn }
 
+// Text returns the text to send for a statement: where tenants can be at different versions of the
+// tables, caches of the driver and the server must not mix them up.
+func (l *Lease) Text(query string) string {
+	_, bound := l.conn.inner.Conn.(BoundConn)
+	return l.conn.route.tag(query, bound)
+}
+
 // Admit decides how statements run that make one transaction of their own, or that belong to the
 // one of Begin. It refuses the context of another tenant and texts that control transactions. The
 // settings bind the transaction; there are none if it is bound or needs no binding. Unless the

@@ -52,7 +52,7 @@ func (s *scoped) newCall(ctx context.Context, sql string, args []any, rows bool)
 		sql = text
 	}
 	c, err := s.conn.newCall(ctx, sql, args)
-	c.rows, c.formats.native = rows, true
+	c.sql, c.rows, c.formats.native = s.lease.Text(c.sql), rows, true
 	return c, err
 }
 
