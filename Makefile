@@ -3,6 +3,7 @@
 TESTFLAGS ?= -timeout 12m
 FUZZTIME ?= 60s
 SOAK ?= 60s
+MINUTES ?= 1
 SERVERS = TENANCY_REQUIRE_SERVERS=1
 
 .DEFAULT_GOAL := help
@@ -53,6 +54,10 @@ fuzz: ## fuzz every target for FUZZTIME (60s)
 .PHONY: soak
 soak: test-servers ## 64 clients and 3 tenants against the demo for SOAK (60s) on every database
 	$(SERVERS) TENANCY_SOAK=$(SOAK) go test -race -count=1 -v -timeout 30m -run '^TestSoak$$' ./internal/integration/demo
+
+.PHONY: leakhunt
+leakhunt: test-servers ## search every strategy, engine and access path for leaks, MINUTES (1) each (RUN=regexp)
+	$(SERVERS) TENANCY_LEAKHUNT=$(MINUTES)m go test -count=1 -v -timeout 0 -run '^TestHunt$$$(if $(RUN),/$(RUN))' ./internal/integration/hunt
 
 .PHONY: bench
 bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)

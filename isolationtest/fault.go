@@ -69,13 +69,18 @@ func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 		if !h.may(KilledConnection) || random.IntN(8) == 0 {
 			continue
 		}
-		n, err := h.Kill(context.WithoutCancel(ctx), 1)
-		if err != nil {
-			h.tally.failed(err)
-		}
-		for range n {
-			h.tally.happened(KilledConnection)
-		}
+		h.kill(ctx, 1)
+	}
+}
+
+// kill kills connections, whatever happens to the context.
+func (h *hunt) kill(ctx context.Context, most int) {
+	n, err := h.Kill(context.WithoutCancel(ctx), most)
+	if err != nil {
+		h.tally.failed(err)
+	}
+	for range n {
+		h.tally.happened(KilledConnection)
 	}
 }
 

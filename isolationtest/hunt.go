@@ -70,7 +70,7 @@ func (p Plan) validate(h Handle) error {
 const (
 	roundTime     = 1500 * time.Millisecond // between two audits
 	operationTime = 30 * time.Second        // after which an operation counts as stuck
-	settleTime    = 20 * time.Second        // for connections and goroutines to come back
+	settleTime    = 10 * time.Second        // for connections and goroutines to come back
 )
 
 // hunt is one run of Hunt.
@@ -83,7 +83,8 @@ type hunt struct {
 	ledgers map[string]*ledger
 	workers []*worker
 	tally   tally
-	over    atomic.Bool // something was found
+	over    atomic.Bool                        // something was found
+	stop    atomic.Pointer[context.CancelFunc] // ends the round
 
 	restarted time.Time
 }
@@ -233,6 +234,7 @@ func (h *hunt) enough() bool {
 func (h *hunt) round(ctx context.Context, length time.Duration) {
 	working, stop := context.WithTimeout(ctx, length)
 	defer stop()
+	h.stop.Store(&stop)
 	// Operations are not ended by the end of the round: their outcome would not be known.
 	operations, abort := context.WithCancel(ctx)
 	defer abort()
@@ -257,6 +259,9 @@ func (h *hunt) round(ctx context.Context, length time.Duration) {
 func (h *hunt) found(check Check, format string, args ...any) {
 	h.tally.found(Finding{Check: check, Text: fmt.Sprintf(format, args...)})
 	h.over.Store(true)
+	if stop := h.stop.Load(); stop != nil {
+		(*stop)()
+	}
 }
 
 // audit compares all rows with all accounts while nobody works, and cleans up.

@@ -259,6 +259,9 @@ func (t *work) body(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
+	if t.may(KilledConnection) && t.chance(2) {
+		t.kill(ctx, 0) // certainly before the end of this one
+	}
 	switch t.ending {
 	case RolledBack:
 		if err := tx.Rollback(); err != nil {

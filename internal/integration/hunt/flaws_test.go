@@ -1,0 +1,106 @@
+package hunt_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lexigram.dev/tenancy/isolationtest"
+)
+
+// The flaws, each seen in a library or in a first sketch of this one.
+const (
+	sessionSet         flaw = "sets the tenant on some connection of the pool"
+	noParentheses      flaw = "adds its filter without parentheses"
+	resetElsewhere     flaw = "resets another connection of the pool"
+	resetCancelled     flaw = "resets by a context that has ended"
+	retryUnbound       flaw = "forgets the tenant when it repeats a statement"
+	panicKeeps         flaw = "forgets the reset after a panic"
+	panicCommits       flaw = "commits after a panic"
+	errorCommits       flaw = "commits after an error of the callback"
+	errorSwallowed     flaw = "swallows the error of the callback"
+	commitSwallowed    flaw = "swallows the error of a commit"
+	preparedKeeps      flaw = "a prepared statement keeps its tenant"
+	rowsKeep           flaw = "resets only when rows are read to the end"
+	nestedAnswered     flaw = "answers another tenant inside a transaction"
+	emptyWithoutTenant flaw = "finds nothing without a tenant"
+	connectionLeft     flaw = "leaves rows open"
+	goroutineLeft      flaw = "leaves a goroutine"
+)
+
+// flaws are what must be found, by which test of Run and by which checks of Hunt, of which one
+// comes first.
+var flaws = []struct {
+	flaw  flaw
+	known string
+	hunt  []isolationtest.Check
+}{
+	{"", "", nil},
+	{sessionSet, "C01 the next borrower sees its own rows", []isolationtest.Check{isolationtest.ForeignRow, isolationtest.UnboundAccess, isolationtest.LostWrite}},
+	{noParentheses, "R01 a condition with OR", []isolationtest.Check{isolationtest.ForeignRow}},
+	{resetElsewhere, "C04 every connection comes back clean", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{resetCancelled, "C03 a cancelled context leaves no binding", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{retryUnbound, "C11 a connection lost in a statement", []isolationtest.Check{isolationtest.ForeignRow, isolationtest.LostWrite, isolationtest.PhantomRow}},
+	{panicKeeps, "C07 a panic of the callback rolls back and goes on", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{panicCommits, "C07 a panic of the callback rolls back and goes on", []isolationtest.Check{isolationtest.PhantomRow, isolationtest.LostWrite}},
+	{errorCommits, "C06 an error of the callback rolls back and comes back", []isolationtest.Check{isolationtest.PhantomRow, isolationtest.LostWrite}},
+	{errorSwallowed, "C06 an error of the callback rolls back and comes back", []isolationtest.Check{isolationtest.SwallowedError}},
+	{commitSwallowed, "C11 a connection lost in a transaction", []isolationtest.Check{isolationtest.LostWrite, isolationtest.PhantomRow}},
+	{preparedKeeps, "C14 prepared under one tenant, executed under the other", []isolationtest.Check{isolationtest.ForeignRow, isolationtest.LostWrite, isolationtest.UnboundAccess}},
+	{rowsKeep, "C15 rows left open", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{nestedAnswered, "C12 another tenant inside a transaction", []isolationtest.Check{isolationtest.OtherTenantInside}},
+	{emptyWithoutTenant, "R18 an empty answer without a tenant", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{connectionLeft, "", []isolationtest.Check{isolationtest.ConnectionLeft}},
+	{goroutineLeft, "", []isolationtest.Check{isolationtest.GoroutineLeft}},
+}
+
+func TestFlawsAreFound(t *testing.T) {
+	for _, f := range flaws {
+		name := string(f.flaw)
+		if name == "" {
+			name = "no flaw"
+		}
+		t.Run(name+"/by name", func(t *testing.T) {
+			if f.known == "" && f.hunt != nil {
+				t.Skip("a leak of resources is no known leak of data")
+			}
+			t.Parallel()
+			r := newRecorder(t)
+			r.only = f.known
+			r.run(func(tb testing.TB) { isolationtest.Run(tb, newLibrary(t, f.flaw)) })
+			switch {
+			case f.known == "" && r.Failed():
+				t.Errorf("rejected by %q:\n%s", r.failures, strings.Join(r.texts, "\n"))
+			case f.known != "" && !r.failedIn(f.known):
+				t.Errorf("not rejected by %q but by %q:\n%s", f.known, r.failures, strings.Join(r.texts, "\n"))
+			}
+		})
+		t.Run(name+"/by the hunt", func(t *testing.T) {
+			t.Parallel()
+			r := newRecorder(t)
+			var s isolationtest.Summary
+			r.run(func(tb testing.TB) {
+				s = isolationtest.Hunt(tb, newLibrary(t, f.flaw), func(p *isolationtest.Plan) {
+					p.Duration, p.Workers = 30*time.Second, 3
+					switch f.flaw {
+					case "":
+						p.Duration = 5 * time.Second
+					case connectionLeft, goroutineLeft: // they show at the end
+						p.Duration = time.Second
+					}
+				})
+			})
+			switch {
+			case f.hunt == nil && r.Failed():
+				t.Errorf("rejected: %v\n%s", s.Findings, s)
+			case f.hunt != nil && len(s.Findings) == 0:
+				t.Errorf("not found: %v", s)
+			case f.hunt != nil && (!r.Failed() || !slices.Contains(f.hunt, s.Findings[0].Check)):
+				t.Errorf("found by %v; want %q", s.Findings, f.hunt)
+			case f.hunt != nil:
+				t.Logf("found in %s: %v", s.Elapsed, s.Findings[0])
+			}
+		})
+	}
+}
