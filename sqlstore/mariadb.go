@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 
 	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/mariadb"
 )
 
 // mariaDBLock is the expression that names the lock of a migration, apart for each database of
@@ -62,45 +62,17 @@ func checkMariaDB(ctx context.Context, q querier) error {
 	return errors.Join(problems...)
 }
 
-// Numbers of the server's errors.
-const (
-	mariaDBLockWaitTimeout = 1205 // the statement is undone, and with it we undo the transaction
-	mariaDBDeadlock        = 1213 // the transaction is undone
-)
-
 // maxDeadlocks is how often a write is tried that others deadlock with.
 const maxDeadlocks = 10
 
 // lostRaceOnMariaDB says what is to become of a write that failed, and of which nothing is left.
 func lostRaceOnMariaDB(err error, attempt int) (again bool, _ error) {
-	switch number := errorNumber(err); {
-	case number == mariaDBDeadlock && attempt < maxDeadlocks:
+	switch number := mariadb.Number(err); {
+	case number == mariadb.Deadlock && attempt < maxDeadlocks:
 		return true, nil
-	case number == mariaDBDeadlock || number == mariaDBLockWaitTimeout:
+	case number == mariadb.Deadlock || number == mariadb.LockWaitTimeout:
 		return false, fmt.Errorf("%w: others hold the catalogue's rows: %w", tenancy.ErrConflict, err)
 	default:
 		return false, err
 	}
-}
-
-// errorNumber returns the server's number of an error, 0 when it has none. A package without
-// drivers cannot name *mysql.MySQLError, but its field can be read.
-func errorNumber(err error) uint64 {
-	for err != nil {
-		if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().Kind() == reflect.Struct {
-			if number := v.Elem().FieldByName("Number"); number.IsValid() && number.CanUint() {
-				return number.Uint()
-			}
-		}
-		if several, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, one := range several.Unwrap() {
-				if number := errorNumber(one); number != 0 {
-					return number
-				}
-			}
-			return 0
-		}
-		err = errors.Unwrap(err)
-	}
-	return 0
 }
