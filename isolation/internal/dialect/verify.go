@@ -9,7 +9,9 @@ type Probe struct {
 }
 
 // seen adds to the input what the probes have in common: the role app, unless it passes every
-// wall anyhow, the roles that see all rows, and what app or PUBLIC was granted by name.
+// wall anyhow, the roles that see all rows (passes), those that app must not be a member of (masters),
+// what app was granted by its own name, by PUBLIC and by other roles (grants, reached), and what is
+// made of the tables: partitions, views.
 const seen = with + `,
 app AS MATERIALIZED (SELECT r.* FROM pg_roles r, input WHERE r.rolname = j ->> 'app' AND NOT r.rolsuper),
 schemas AS MATERIALIZED (
@@ -22,21 +24,31 @@ passes AS MATERIALIZED (
     FROM pg_roles r, input
     WHERE r.rolsuper OR r.rolbypassrls OR r.rolname IN (j ->> 'system', j ->> 'legacy')
        OR EXISTS (SELECT FROM listed l WHERE l.relowner = r.oid AND NOT l.relforcerowsecurity)),
+masters AS MATERIALIZED (
+    SELECT r.oid, r.rolname, coalesce((SELECT p.why FROM passes p WHERE p.oid = r.oid),
+           CASE WHEN r.rolcreaterole THEN 'has CREATEROLE' WHEN r.rolreplication THEN 'has REPLICATION'
+                WHEN r.rolname LIKE 'pg\_%' THEN 'reaches the server''s files' ELSE 'owns walled tables' END) AS why
+    FROM app, pg_roles r
+    WHERE r.oid <> app.oid AND pg_has_role(app.oid, r.oid, 'MEMBER')
+      AND (r.rolcreaterole OR r.rolreplication OR r.oid IN (SELECT oid FROM passes) OR r.oid IN (SELECT relowner FROM listed)
+           OR r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))),
+takes AS MATERIALIZED (
+    SELECT 0::oid AS oid FROM app UNION ALL
+    SELECT r.oid FROM pg_roles r, app WHERE pg_has_role(app.oid, r.oid, 'MEMBER') AND r.oid NOT IN (SELECT oid FROM masters)),
 grants AS MATERIALIZED (
     SELECT c.oid, x.privilege_type AS privilege, '' AS col
-    FROM pg_class c CROSS JOIN app CROSS JOIN LATERAL aclexplode(c.relacl) x
-    WHERE x.grantee <> c.relowner AND (x.grantee = 0 OR pg_has_role(app.oid, x.grantee, 'MEMBER'))
-      AND NOT pg_has_role(app.oid, c.relowner, 'MEMBER')
+    FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) x
+    WHERE x.grantee <> c.relowner AND x.grantee IN (SELECT oid FROM takes) AND c.relowner NOT IN (SELECT oid FROM takes)
     UNION
     SELECT c.oid, x.privilege_type, a.attname::text
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid CROSS JOIN app CROSS JOIN LATERAL aclexplode(a.attacl) x
-    WHERE a.attacl IS NOT NULL AND x.grantee <> c.relowner AND (x.grantee = 0 OR pg_has_role(app.oid, x.grantee, 'MEMBER'))
-      AND NOT pg_has_role(app.oid, c.relowner, 'MEMBER')),
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid CROSS JOIN LATERAL aclexplode(a.attacl) x
+    WHERE a.attacl IS NOT NULL AND x.grantee <> c.relowner AND x.grantee IN (SELECT oid FROM takes) AND c.relowner NOT IN (SELECT oid FROM takes)),
 reached AS MATERIALIZED (
     SELECT oid, string_agg(DISTINCT privilege, ', ') AS privileges FROM grants
     WHERE privilege IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') GROUP BY oid
     UNION ALL
-    SELECT c.oid, 'all, as its owner' FROM pg_class c, app WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_has_role(app.oid, c.relowner, 'MEMBER')),
+    SELECT c.oid, 'all, as its owner' FROM pg_class c
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relowner IN (SELECT oid FROM takes)),
 descendants AS MATERIALIZED (
     SELECT l.oid AS root, l.object AS root_object, h.inhrelid AS oid FROM listed l JOIN pg_inherits h ON h.inhparent = l.oid
     UNION
@@ -91,16 +103,9 @@ UNION ALL
 SELECT 'role-replication', format('role %I', rolname), 'has REPLICATION and can copy all tenants'' rows',
        format('ALTER ROLE %I NOREPLICATION', rolname) FROM app WHERE rolreplication
 UNION ALL
-SELECT 'role-member', format('role %I, member of %I', app.rolname, r.rolname),
-       format('is a member of %I, which %s', r.rolname, coalesce(
-           (SELECT p.why FROM passes p WHERE p.oid = r.oid),
-           CASE WHEN r.rolcreaterole THEN 'has CREATEROLE' WHEN r.rolreplication THEN 'has REPLICATION'
-                WHEN r.rolname LIKE 'pg\_%' THEN 'reaches the server''s files' ELSE 'owns walled tables' END)),
-       format('REVOKE %I FROM %I', r.rolname, app.rolname)
-FROM app, pg_roles r
-WHERE r.oid <> app.oid AND pg_has_role(app.oid, r.oid, 'MEMBER')
-  AND (r.rolcreaterole OR r.rolreplication OR r.oid IN (SELECT oid FROM passes) OR r.oid IN (SELECT relowner FROM listed)
-       OR r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))
+SELECT 'role-member', format('role %I, member of %I', app.rolname, m.rolname), format('is a member of %I, which %s', m.rolname, m.why),
+       format('REVOKE %I FROM %I', m.rolname, app.rolname)
+FROM app, masters m
 UNION ALL
 SELECT 'owner', 'table ' || l.object, format('is owned by the application''s role %I, which could take the wall away', app.rolname),
        format('ALTER TABLE %s OWNER TO the migrator', l.object)
@@ -154,7 +159,7 @@ SELECT CASE WHEN p.polwithcheck IS NULL THEN 'no-check' ELSE 'policy-changed' EN
        format('lacks the policy %I as it is generated: it is %s WITH CHECK %s', p.name,
               coalesce('USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', 'without USING'),
               coalesce('(' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', 'missing')), 'apply RLS.Up'
-FROM listed l JOIN policies p ON p.oid = l.oid AND p.name = '` + PolicyTenant + `' AND NOT p.ours
+FROM listed l JOIN policies p ON p.oid = l.oid AND p.name = '` + PolicyTenant + `' AND NOT p.ours AND l.attnum IS NOT NULL
 UNION ALL
 SELECT CASE WHEN opens.app THEN 'policy-opens' ELSE 'policy-other' END, format('policy %I on %s', p.name, l.object),
        format('opens the table to %s%s', coalesce((SELECT string_agg(coalesce(r.rolname, 'PUBLIC'), ', ')
@@ -306,15 +311,15 @@ UNION ALL
 SELECT 'schema-create', format('schema %I', n.nspname), 'the application''s role may create in it, and so put objects in the way of others',
        format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %I', n.nspname, app.rolname)
 FROM app CROSS JOIN schemas n CROSS JOIN LATERAL aclexplode(n.nspacl) x
-WHERE x.privilege_type = 'CREATE' AND x.grantee <> n.nspowner AND (x.grantee = 0 OR pg_has_role(app.oid, x.grantee, 'MEMBER'))
+WHERE x.privilege_type = 'CREATE' AND x.grantee <> n.nspowner AND x.grantee IN (SELECT oid FROM takes)
 GROUP BY n.nspname, app.rolname
 UNION ALL
 SELECT 'default-grant', format('tables that %I creates%s', o.rolname, coalesce(format(' in %I', n.nspname), '')),
        'the application''s role gets ' || string_agg(DISTINCT x.privilege_type, ', ') || ' on each new one, before it has a policy',
        'ALTER DEFAULT PRIVILEGES ... REVOKE it, and let RLS.Apply grant'
-FROM app CROSS JOIN pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+FROM pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 CROSS JOIN LATERAL aclexplode(d.defaclacl) x
-WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND (x.grantee = 0 OR pg_has_role(app.oid, x.grantee, 'MEMBER'))
+WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND x.grantee IN (SELECT oid FROM takes)
   AND (d.defaclnamespace = 0 OR d.defaclnamespace IN (SELECT oid FROM schemas))
 GROUP BY o.rolname, n.nspname
 UNION ALL
