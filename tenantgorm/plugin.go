@@ -103,6 +103,9 @@ func (p *Plugin) Name() string { return "tenantgorm" }
 // Initialize hooks the plugin into db. GORM calls it.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	p.dialect = db.Name()
+	if db.Logger == logger.Discard {
+		db.Logger = logger.Discard.LogMode(logger.Silent) // so that finish can tell sub-queries by it
+	}
 	var errs []error
 	for _, model := range p.config.Models {
 		stmt := &gorm.Statement{DB: db}
@@ -214,20 +217,17 @@ func (p *Plugin) begin(kind string, db *gorm.DB) {
 		w.refuse(stmt, err)
 		return
 	}
-	if w.mode != modeFilter {
-		return
+	isText := kind == kindRaw || stmt.SQL.Len() > 0
+	if kind == kindCreate && !isText && w.mode != modeSystem {
+		w.stamp(stmt)
 	}
-	if kind == kindRaw || stmt.SQL.Len() > 0 {
+	if w.mode == modeFilter && isText {
 		text := stmt.SQL.String()
 		if !w.raw && !isSavepoint(text) {
 			w.refuse(stmt, fmt.Errorf("%w: Raw and Exec are text", ErrUnfiltered))
 			return
 		}
 		w.mark(stmt, text)
-		return
-	}
-	if kind == kindCreate {
-		w.stamp(stmt)
 	}
 }
 
@@ -327,7 +327,7 @@ func (w *work) finish(stmt *gorm.Statement) {
 		delete(stmt.Clauses, "WHERE")
 	}
 	if stmt.DryRun && stmt.Logger == logger.Discard {
-		return // a sub-query: the statement around it looks at the seals
+		clean = text // so GORM builds sub-queries: the statement around it looks at the seals
 	}
 	stmt.SQL.Reset()
 	stmt.SQL.WriteString(clean)

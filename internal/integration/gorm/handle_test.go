@@ -1,0 +1,381 @@
+package gorm_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/isolation"
+	"lexigram.dev/tenancy/tenantgorm"
+	"lexigram.dev/tenancy/tenantpgx"
+)
+
+// cell is a strategy on an engine by an access path.
+type cell struct {
+	name   string
+	config func(t testing.TB) isolation.Config
+	fence  bool // the plugin filters
+}
+
+var cells = []cell{
+	{name: "row_level by tenantpgx", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategyRowLevel, false, pipelined(t))
+	}},
+	{name: "row_level by tenantpgx through PgBouncer", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategyRowLevel, true, pipelined(t))
+	}},
+	{name: "row_level by pgx stdlib", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategyRowLevel, false, func(url string) driver.Connector {
+			config, err := pgx.ParseConfig(url)
+			must(t, err)
+			return stdlib.GetConnector(*config)
+		})
+	}},
+	{name: "schema by tenantpgx", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategySchema, false, pipelined(t))
+	}},
+	{name: "database on PostgreSQL", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategyDatabase, false, pipelined(t))
+	}},
+	{name: "database on SQLite", config: func(t testing.TB) isolation.Config {
+		return onSQLite(t, tenancy.StrategyDatabase)
+	}},
+	{name: "row_level on SQLite", fence: true, config: func(t testing.TB) isolation.Config {
+		return onSQLite(t, tenancy.StrategyRowLevel)
+	}},
+}
+
+func pipelined(t testing.TB) func(url string) driver.Connector {
+	return func(url string) driver.Connector {
+		c, err := tenantpgx.NewConnector(url)
+		must(t, err)
+		return c
+	}
+}
+
+func onPostgres(t testing.TB, strategy string, pooled bool, connector func(url string) driver.Connector) isolation.Config {
+	t.Helper()
+	pg := servers.Postgres(t)
+	name := pg.CreateDatabase(t)
+	admin := sql.OpenDB(connector(pg.URL(name)))
+	t.Cleanup(func() { _ = admin.Close() })
+	roles := isolation.Roles{App: name + "_app", System: name + "_system", Migrator: name + "_migrator", Creates: true}
+	must(t, roles.Create(t.Context(), admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
+	url := func(user, password string) string { return pg.URLFor(user, password, name) }
+	if pooled {
+		bouncer := servers.PgBouncer(t, pg)
+		bouncer.AddUser(t, roles.App, "a")
+		bouncer.AddUser(t, roles.System, "s")
+		url = func(user, password string) string { return bouncer.URLFor(user, password, name) }
+	}
+	server := isolation.PostgreSQL{
+		App: connector(url(roles.App, "a")), System: connector(url(roles.System, "s")),
+		Migrator: pipelined(t)(pg.URLFor(roles.Migrator, "m", name)),
+	}
+	switch strategy {
+	case tenancy.StrategyRowLevel:
+		server.RLS = &isolation.RLS{Roles: roles}
+		for _, table := range shopTables {
+			server.RLS.Tables = append(server.RLS.Tables, isolation.Table{Name: table})
+		}
+	case tenancy.StrategySchema:
+		server.Schemas = &isolation.Schemas{Roles: roles}
+	case tenancy.StrategyDatabase:
+		opener, err := tenantpgx.Opener(pg.URLFor(roles.Migrator, "m", name))
+		must(t, err)
+		server.Databases = &isolation.Databases{Open: opener, Key: []byte("a key of 32 bytes for the tests!")}
+	}
+	return isolation.Config{Servers: map[string]isolation.Server{"main": server}, Strategy: strategy}
+}
+
+func onSQLite(t testing.TB, strategy string) isolation.Config {
+	server := isolation.SQLite{Dir: filepath.Join(t.TempDir(), "tenants"), Driver: "sqlite"}
+	if strategy == tenancy.StrategyRowLevel {
+		server.Rows = &isolation.SQLiteRows{Tables: map[string]string{}}
+		for _, table := range shopTables {
+			server.Rows.Tables[table] = ""
+		}
+	}
+	return isolation.Config{Servers: map[string]isolation.Server{"files": server}, Strategy: strategy}
+}
+
+// dialectorOn returns GORM's dialector of an engine over a connection pool.
+func dialectorOn(engine isolation.Engine, conn gorm.ConnPool) gorm.Dialector {
+	if engine == isolation.EngineSQLite {
+		return sqlite.New(sqlite.Config{Conn: conn})
+	}
+	return postgres.New(postgres.Config{Conn: conn})
+}
+
+// autoMigrate is a Migrator by GORM. Its models know nothing of tenants; tables that tenants
+// share get the column.
+type autoMigrate struct{ shared bool }
+
+func (m autoMigrate) Migrate(ctx context.Context, target isolation.Target) (int64, error) {
+	db, err := gorm.Open(dialectorOn(target.Engine, target.DB), &gorm.Config{Logger: logger.Discard})
+	if err != nil {
+		return 0, err
+	}
+	return 1, db.WithContext(ctx).Transaction(m.migrate)
+}
+
+func (m autoMigrate) migrate(db *gorm.DB) error {
+	// AutoMigrate reads from tables that exist, and behind row security their owner needs a tenant
+	// as well: one that owns nothing.
+	if m.shared && db.Name() == "postgres" {
+		if err := db.Exec("SELECT set_config('app.tenant_id', 'nobody', true)").Error; err != nil {
+			return err
+		}
+	}
+	if err := db.AutoMigrate(shopModels...); err != nil || !m.shared {
+		return err
+	}
+	for _, table := range shopTables {
+		if !db.Migrator().HasColumn(table, "tenant_id") {
+			if err := db.Exec("ALTER TABLE " + table + " ADD COLUMN tenant_id text NOT NULL DEFAULT ''").Error; err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (autoMigrate) Version(context.Context, isolation.Target) (int64, error) { return 1, nil }
+
+// opened is a cell in use, with two tenants.
+type opened struct {
+	handle *isolation.DB
+	setup  *isolation.Provisioner
+	engine isolation.Engine
+	acme   context.Context
+	globex context.Context
+}
+
+func (c cell) open(t testing.TB) *opened {
+	t.Helper()
+	config := c.config(t)
+	config.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	provisioner, err := isolation.NewProvisioner(config, autoMigrate{shared: config.Strategy == tenancy.StrategyRowLevel})
+	must(t, err)
+	_, err = provisioner.Setup(t.Context())
+	must(t, err)
+	_, err = provisioner.Setup(t.Context()) // AutoMigrate is idempotent
+	must(t, err)
+	o := &opened{setup: provisioner}
+	for _, server := range config.Servers {
+		o.engine = server.Engine()
+	}
+	o.handle, err = isolation.Open(config)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := o.handle.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	o.acme, o.globex = o.tenant(t, "acme"), o.tenant(t, "globex")
+	return o
+}
+
+func (o *opened) tenant(t testing.TB, id string) context.Context {
+	t.Helper()
+	tn := tenancy.Tenant{ID: id, Slug: id, Status: tenancy.StatusActive}
+	var err error
+	tn.Placement, err = o.setup.Place(t.Context(), tn)
+	must(t, err)
+	tn.Placement, err = o.setup.Provision(t.Context(), tn)
+	must(t, err)
+	return tenancy.UnsafeBind(t.Context(), tn, "test")
+}
+
+// gorm opens GORM over the handle, with the plugin in every cell: it knows where to step aside.
+func (o *opened) gorm(t testing.TB, prepared bool) *gorm.DB {
+	t.Helper()
+	db, err := gorm.Open(dialectorOn(o.engine, o.handle.DB), &gorm.Config{
+		Logger: logger.Discard, PrepareStmt: prepared, TranslateError: true, NowFunc: shopNow,
+	})
+	must(t, err)
+	tables := map[string]string{}
+	for _, table := range shopTables {
+		tables[table] = ""
+	}
+	plugin, err := tenantgorm.New(tenantgorm.Config{Walls: o.handle, Tables: tables})
+	must(t, err)
+	must(t, db.Use(plugin))
+	return db
+}
+
+func eachCell(t *testing.T, test func(t *testing.T, c cell)) {
+	t.Parallel()
+	for _, c := range cells {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, c)
+		})
+	}
+}
+
+func TestGORMStaysInItsTenant(t *testing.T) {
+	eachCell(t, func(t *testing.T, c cell) {
+		o := c.open(t)
+		for _, prepared := range []bool{false, true} {
+			db := o.gorm(t, prepared)
+			sees := func(ctx context.Context, db *gorm.DB, want ...string) {
+				t.Helper()
+				var names []string
+				must(t, db.WithContext(ctx).Model(&customer{}).Order("name").Pluck("name", &names).Error)
+				if fmt.Sprint(names) != fmt.Sprint(want) {
+					t.Errorf("prepared %t: saw %q, want %q", prepared, names, want)
+				}
+			}
+			add := func(ctx context.Context, db *gorm.DB, name string) error {
+				return db.WithContext(ctx).Create(&customer{Name: name}).Error
+			}
+			sees(o.acme, db)
+			must(t, add(o.acme, db, "a"))
+			must(t, add(o.globex, db, "g"))
+			sees(o.acme, db, "a")
+			sees(o.globex, db, "g")
+			mustBe(t, add(t.Context(), db, "nobody"), tenancy.ErrNoTenant)
+
+			// A transaction belongs to its tenant, with or without the context in its statements.
+			must(t, db.WithContext(o.acme).Transaction(func(tx *gorm.DB) error {
+				must(t, add(o.acme, tx, "b"))
+				must(t, tx.Create(&customer{Name: "c"}).Error)
+				_ = tx.Transaction(func(tx *gorm.DB) error { // a savepoint
+					must(t, tx.Create(&customer{Name: "undone"}).Error)
+					return errors.New("undo")
+				})
+				mustBe(t, add(o.globex, tx, "x"), tenancy.ErrTenantMismatch)
+				return nil
+			}))
+			sees(o.acme, db, "a", "b", "c")
+			boom := errors.New("boom")
+			mustBe(t, db.WithContext(o.acme).Transaction(func(tx *gorm.DB) error {
+				must(t, tx.Where("1=1").Delete(&customer{}).Error)
+				return boom
+			}), boom)
+			func() {
+				defer func() { _ = recover() }()
+				_ = db.WithContext(o.acme).Transaction(func(tx *gorm.DB) error {
+					must(t, tx.Where("1=1").Delete(&customer{}).Error)
+					panic(boom)
+				})
+			}()
+			sees(o.acme, db, "a", "b", "c")
+			must(t, db.WithContext(o.acme).Unscoped().Where("1=1").Or("2=2").Delete(&customer{}).Error)
+			sees(o.acme, db)
+			sees(o.globex, db, "g")
+			must(t, db.WithContext(o.globex).Unscoped().Where("1=1").Delete(&customer{}).Error)
+		}
+	})
+}
+
+// A wall needs no filter: text is run as it is, and the plugin adds nothing to what GORM writes.
+func TestThePluginStepsAside(t *testing.T) {
+	eachCell(t, func(t *testing.T, c cell) {
+		o := c.open(t)
+		db := o.gorm(t, false)
+		walled, err := o.handle.Walled(o.acme)
+		must(t, err)
+		if walled == c.fence {
+			t.Fatalf("walled = %t", walled)
+		}
+		must(t, db.WithContext(o.acme).Create(&customer{Name: "a"}).Error)
+		must(t, db.WithContext(o.globex).Create(&customer{Name: "g"}).Error)
+		text := db.ToSQL(func(tx *gorm.DB) *gorm.DB {
+			return tx.WithContext(o.acme).Where("1=1").Find(&[]customer{})
+		})
+		var names []string
+		err = db.WithContext(o.acme).Raw("SELECT name FROM customers WHERE id IN (SELECT id FROM customers)").Scan(&names).Error
+		if c.fence {
+			mustBe(t, err, tenantgorm.ErrUnfiltered)
+			if want := "SELECT * FROM (SELECT * FROM `customers` WHERE `tenant_id` = \"acme\") AS `customers` WHERE 1=1 AND `customers`.`deleted_at` IS NULL"; text != want {
+				t.Errorf("text %q, want %q", text, want)
+			}
+			return
+		}
+		must(t, err)
+		if len(names) != 1 || names[0] != "a" {
+			t.Errorf("saw %q", names)
+		}
+		if want := "SELECT * FROM " + quoted(o.engine, "customers") + " WHERE 1=1 AND " + quoted(o.engine, "customers", "deleted_at") + " IS NULL"; text != want {
+			t.Errorf("text %q, want %q", text, want)
+		}
+		mustBe(t, db.Raw("SELECT 1").Row().Scan(new(int)), tenancy.ErrNoTenant)
+		// Conditions that the fence refuses are the wall's to hold.
+		must(t, db.WithContext(o.acme).Where("name IN (SELECT name FROM customers)").Find(&[]customer{}).Error)
+		mustBe(t, db.WithContext(o.acme).Where("id IN (?)", db.Model(&customer{}).Select("id")).Find(&[]customer{}).Error, tenancy.ErrNoTenant)
+	})
+}
+
+func quoted(engine isolation.Engine, names ...string) string {
+	quote := `"`
+	if engine == isolation.EngineSQLite {
+		quote = "`"
+	}
+	text := ""
+	for i, n := range names {
+		if i > 0 {
+			text += "."
+		}
+		text += quote + n + quote
+	}
+	return text
+}
+
+// More goroutines than connections, two tenants, one *gorm.DB.
+func TestGORMUnderConcurrency(t *testing.T) {
+	eachCell(t, func(t *testing.T, c cell) {
+		o := c.open(t)
+		for _, prepared := range []bool{false, true} {
+			db := o.gorm(t, prepared)
+			var group sync.WaitGroup
+			for worker := range 8 {
+				group.Go(func() {
+					ctx, prefix := o.acme, "acme"
+					if worker%2 == 1 {
+						ctx, prefix = o.globex, "globex"
+					}
+					for i := range 10 {
+						mine := customer{Name: fmt.Sprintf("%s %d %d", prefix, worker, i)}
+						if err := db.WithContext(ctx).Create(&mine).Error; err != nil {
+							t.Error(err)
+							return
+						}
+						var all []customer
+						if err := db.WithContext(ctx).Where("name = ?", mine.Name).Or("1=1").Find(&all).Error; err != nil {
+							t.Error(err)
+							return
+						}
+						for _, other := range all {
+							if other.Name[:len(prefix)] != prefix {
+								t.Errorf("%s reads %q", prefix, other.Name)
+							}
+						}
+						if err := db.WithContext(ctx).Clauses(clause.Returning{}).Delete(&mine).Error; err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			group.Wait()
+		}
+	})
+}
