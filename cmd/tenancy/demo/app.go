@@ -82,7 +82,7 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 	if opts.DatabaseURL != "" {
 		open = openPostgreSQL
 	}
-	b, err := open(ctx, opts)
+	b, err := open(ctx, opts, cfg.Lifecycle.IsolationStrategy)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +100,11 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 		Pool:     b.pool,
 		Logger:   opts.Logger,
 	}
-	tables, err := migrator()
+	migrations, err := migrator()
 	if err != nil {
 		return nil, err
 	}
-	provisioner, err := isolation.NewProvisioner(placement, tables)
+	provisioner, err := isolation.NewProvisioner(placement, migrations)
 	if err != nil {
 		return nil, err
 	}

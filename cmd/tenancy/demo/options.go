@@ -27,8 +27,8 @@ type Options struct {
 	// PgBouncer in transaction mode. Its user and password are not used. Defaults to
 	// DatabaseURL's address.
 	PoolerURL string
-	// Isolation is the strategy. Defaults to the configuration's, then to database on SQLite
-	// and row_level on PostgreSQL.
+	// Isolation is the strategy. Defaults to the configuration's, then to database on SQLite, which
+	// has nothing else, and row_level on PostgreSQL.
 	Isolation string
 	// ConfigFile is an application.yaml. Defaults to none; the variables LEX_TENANCY__… count
 	// all the same.
@@ -73,21 +73,18 @@ func checkURL(flag, s string) error {
 // supported says whether the demo can keep tenants apart by that strategy, and what it can
 // do instead. source is who asked for it.
 func (o Options) supported(source, strategy string) error {
-	engine, has, other := "SQLite", tenancy.StrategyDatabase, tenancy.StrategyRowLevel+" needs --database-url postgres://…"
-	if o.DatabaseURL != "" {
-		engine, has, other = "PostgreSQL", tenancy.StrategyRowLevel, tenancy.StrategyDatabase+" is there without --database-url, on SQLite"
-	}
-	if strategy == has {
-		return nil
-	}
 	all := []string{tenancy.StrategyRowLevel, tenancy.StrategySchema, tenancy.StrategyDatabase}
-	for _, known := range all {
-		if strategy == known {
-			return fmt.Errorf("%s %s is not available on %s: use %s (%s)", source, strategy, engine, has, other)
-		}
+	switch {
+	case !slices.Contains(all, strategy):
+		return fmt.Errorf("%s %q is no isolation strategy: there are %s", source, strategy, strings.Join(all, ", "))
+	case o.DatabaseURL == "" && strategy != tenancy.StrategyDatabase:
+		return fmt.Errorf("%s %s is not available on SQLite: use %s, or PostgreSQL (--database-url postgres://…)",
+			source, strategy, tenancy.StrategyDatabase)
+	case o.PoolerURL != "" && strategy == tenancy.StrategyDatabase:
+		return fmt.Errorf("%s %s is not available with --pooler-url: a pooler would have to know the login of each tenant's database",
+			source, strategy)
 	}
-	return fmt.Errorf("%s %q is no isolation strategy: there are %s, and on %s the demo has %s",
-		source, strategy, strings.Join(all, ", "), engine, has)
+	return nil
 }
 
 // config reads the configuration and settles the strategy.

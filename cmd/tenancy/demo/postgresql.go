@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/sqlstore"
 	"lexigram.dev/tenancy/tenantpgx"
@@ -34,9 +35,10 @@ type logins struct {
 	passwords map[string]string
 }
 
-// openPostgreSQL keeps the catalogue in the schema tenancy and the notes of all tenants in
-// one table of the schema public, behind row security.
-func openPostgreSQL(ctx context.Context, opts Options) (_ *backend, err error) {
+// openPostgreSQL keeps the catalogue in the schema tenancy, and the notes where the strategy says:
+// those of all tenants in one table behind row security, or in a schema or database per tenant.
+// Tenants of an earlier run with row_level stay where they are.
+func openPostgreSQL(ctx context.Context, opts Options, strategy string) (_ *backend, err error) {
 	b := &backend{}
 	defer func() {
 		if err != nil {
@@ -53,7 +55,7 @@ func openPostgreSQL(ctx context.Context, opts Options) (_ *backend, err error) {
 	if err := owner.PingContext(ctx); err != nil {
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
-	users, err := makeLogins(ctx, owner, admin.Database)
+	users, err := makeLogins(ctx, owner, admin.Database, strategy != tenancy.StrategyRowLevel)
 	if err != nil {
 		return nil, fmt.Errorf("make the demo's roles (--database-url needs a superuser, or the database's owner with CREATEROLE): %w", err)
 	}
@@ -84,9 +86,28 @@ func openPostgreSQL(ctx context.Context, opts Options) (_ *backend, err error) {
 	if server.Migrator, err = connector(direct, users.roles.Migrator); err != nil {
 		return nil, err
 	}
+	what := map[string]string{
+		tenancy.StrategyRowLevel: "one table behind row security",
+		tenancy.StrategySchema:   "a schema per tenant",
+		tenancy.StrategyDatabase: "a database per tenant, the catalogue",
+	}
+	switch strategy {
+	case tenancy.StrategySchema:
+		server.Schemas = &isolation.Schemas{Roles: users.roles}
+	case tenancy.StrategyDatabase:
+		migrator, err := direct(users.roles.Migrator)
+		if err != nil {
+			return nil, err
+		}
+		open, err := tenantpgx.Opener(migrator)
+		if err != nil {
+			return nil, err
+		}
+		server.Databases = &isolation.Databases{Open: open, Key: users.key()}
+	}
 	b.server = server
 	b.pool = isolation.PoolConfig{MaxConns: dataConns}
-	b.place = fmt.Sprintf("one table behind row security in the PostgreSQL database %s on %s:%d", admin.Database, admin.Host, admin.Port)
+	b.place = fmt.Sprintf("%s in the PostgreSQL database %s on %s:%d", what[strategy], admin.Database, admin.Host, admin.Port)
 	if opts.PoolerURL != "" {
 		b.place += ", through a pooler"
 	}
@@ -122,14 +143,14 @@ func openCatalogue(at func(role string) (string, error), role string, pooler boo
 // makeLogins makes the roles. Their passwords are random and kept in the database, where only
 // its owner reads them, so that the next process finds them; roles belong to the whole
 // server, so that their names contain the database's.
-func makeLogins(ctx context.Context, owner *sql.DB, database string) (*logins, error) {
+func makeLogins(ctx context.Context, owner *sql.DB, database string, creates bool) (*logins, error) {
 	prefix := "tenancy_demo_" + database
 	if longest := len(prefix + "_catalogue"); longest > maxRoleName {
 		sum := sha256.Sum256([]byte(database))
 		prefix = "tenancy_demo_" + hex.EncodeToString(sum[:8])
 	}
 	users := &logins{
-		roles:     isolation.Roles{App: prefix + "_app", System: prefix + "_system", Migrator: prefix + "_migrator"},
+		roles:     isolation.Roles{App: prefix + "_app", System: prefix + "_system", Migrator: prefix + "_migrator", Creates: creates},
 		catalogue: prefix + "_catalogue",
 		passwords: map[string]string{},
 	}
@@ -142,7 +163,7 @@ func makeLogins(ctx context.Context, owner *sql.DB, database string) (*logins, e
 				return err
 			}
 		}
-		for _, role := range []string{users.roles.App, users.roles.System, users.roles.Migrator, users.catalogue} {
+		for _, role := range []string{users.roles.App, users.roles.System, users.roles.Migrator, users.catalogue, keyName} {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO tenancy_demo.logins (role, password) VALUES ($1, $2)
 				ON CONFLICT DO NOTHING`, role, rand.Text()); err != nil {
 				return err
@@ -213,6 +234,15 @@ func alone(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// keyName is under what makeLogins keeps the key of the tenants' own logins; it is no role.
+const keyName = "(key)"
+
+// key is what the passwords of the tenants' own logins are derived from.
+func (l *logins) key() []byte {
+	sum := sha256.Sum256([]byte(l.passwords[keyName]))
+	return sum[:]
 }
 
 // url returns base with a login of the demo in place of its user.

@@ -16,7 +16,7 @@ import (
 )
 
 // openSQLite keeps the catalogue in one file and each tenant in another.
-func openSQLite(ctx context.Context, opts Options) (_ *backend, err error) {
+func openSQLite(ctx context.Context, opts Options, _ string) (_ *backend, err error) {
 	b := &backend{}
 	defer func() {
 		if err != nil {

@@ -52,14 +52,23 @@ var backends = []struct {
 		pg := servers.Postgres(t)
 		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t))}
 	}},
-	{"PgBouncer", throughPgBouncer},
+	{"PgBouncer", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategyRowLevel) }},
+	{"schema on PostgreSQL", func(t *testing.T) demo.Options {
+		pg := servers.Postgres(t)
+		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t)), Isolation: tenancy.StrategySchema}
+	}},
+	{"schema through PgBouncer", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategySchema) }},
+	{"database on PostgreSQL", func(t *testing.T) demo.Options {
+		pg := servers.Postgres(t)
+		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t)), Isolation: tenancy.StrategyDatabase}
+	}},
 }
 
 // throughPgBouncer makes the roles first, so that PgBouncer can be told of them.
-func throughPgBouncer(t *testing.T) demo.Options {
+func throughPgBouncer(t *testing.T, strategy string) demo.Options {
 	pg := servers.Postgres(t)
 	database := pg.CreateDatabase(t)
-	opts := demo.Options{DatabaseURL: pg.URL(database), Environ: []string{}}
+	opts := demo.Options{DatabaseURL: pg.URL(database), Isolation: strategy, Environ: []string{}}
 	first, err := demo.New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +82,7 @@ func throughPgBouncer(t *testing.T) demo.Options {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), `SELECT role, password FROM tenancy_demo.logins`)
+	rows, err := db.QueryContext(t.Context(), `SELECT role, password FROM tenancy_demo.logins WHERE role <> '(key)'`)
 	if err != nil {
 		t.Fatal(err)
 	}

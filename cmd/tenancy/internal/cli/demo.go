@@ -25,7 +25,7 @@ lines to try it with. Without flags it needs no server: each customer has a SQLi
 file of its own. Ctrl-C stops it.
 
   SQLite (--data)             --isolation database, the default there
-  PostgreSQL (--database-url) --isolation row_level, the default there
+  PostgreSQL (--database-url) --isolation row_level, the default there, schema or database
 
 Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md explains.`,
 		Example: `  tenancy demo
@@ -50,7 +50,7 @@ Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md e
 	f.StringVar(&opts.DataDir, "data", "", "keep the data in `DIR` (default a temporary folder, removed at the end)")
 	f.StringVar(&opts.DatabaseURL, "database-url", "", "keep the data in PostgreSQL: the `URL` of a superuser, or of an owner who may create roles")
 	f.StringVar(&opts.PoolerURL, "pooler-url", "", "reach PostgreSQL through PgBouncer at this `URL`; only --database-url's own work goes direct")
-	f.StringVar(&opts.Isolation, "isolation", "", "the isolation `STRATEGY`: database on SQLite, row_level on PostgreSQL")
+	f.StringVar(&opts.Isolation, "isolation", "", "the isolation `STRATEGY`: database on SQLite; row_level, schema or database on PostgreSQL")
 	f.StringVar(&opts.ConfigFile, "config", "", "read the tenancy section of an application.yaml `FILE`")
 	f.StringVar(&opts.JWTSecret, "jwt-secret", "", "the HS256 `SECRET` of the tokens (default random)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every request's decision")
