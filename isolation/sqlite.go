@@ -15,9 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lexigram.dev/tenancy"
 )
 
-// SQLite is a folder with one database file per tenant.
+// SQLite is a folder with one database file per tenant, or one file for all of them.
 type SQLite struct {
 	// Dir is the folder. Required. The first provisioning makes it, for its owner only.
 	Dir string
@@ -30,6 +32,8 @@ type SQLite struct {
 	// "sqlite" and "sqlite3", WAL, the busy timeout, foreign keys and immediate transactions are
 	// set beside them; another driver gets these Options alone.
 	Options url.Values
+	// Rows says which tables all tenants share in one file. Required for row_level.
+	Rows *SQLiteRows
 	// System opens a database for tenancy.AsSystem. Files have no login that sees them all, so
 	// without one system scope is refused.
 	System driver.Connector
@@ -51,6 +55,9 @@ func (s SQLite) validate() error {
 	}
 	if s.BusyTimeout < 0 {
 		errs = append(errs, errors.New("SQLite.BusyTimeout is negative: leave it 0 for 5 seconds"))
+	}
+	if s.Rows != nil {
+		errs = append(errs, s.Rows.validate())
 	}
 	return errors.Join(errs...)
 }
@@ -108,11 +115,21 @@ func (s SQLite) routeUnbound(r *Route) error {
 	return nil
 }
 
-// setup has nothing to do: files share nothing.
-func (SQLite) setup(context.Context, string, string, Migrator) (int64, error) { return 0, nil }
+// setup has nothing to do for files that share nothing.
+func (s SQLite) setup(ctx context.Context, strategy, name string, m Migrator) (int64, error) {
+	if strategy != tenancy.StrategyRowLevel {
+		return 0, nil
+	}
+	return s.setupRows(ctx, name, m)
+}
 
-// check has nothing to find: files share nothing.
-func (SQLite) check(context.Context, []string) error { return nil }
+// check has nothing to find in files that share nothing.
+func (s SQLite) check(ctx context.Context, strategies []string) error {
+	if !slices.Contains(strategies, tenancy.StrategyRowLevel) {
+		return nil
+	}
+	return s.checkRows(ctx)
+}
 
 // open returns an ordinary *sql.DB over one file.
 func (s SQLite) open(name string) *sql.DB { return sql.OpenDB(file{s, name}) }

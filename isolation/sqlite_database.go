@@ -32,14 +32,7 @@ func (SQLite) placeDatabase(t tenancy.Tenant) (string, error) {
 
 // provisionDatabase makes the folder and the file and migrates it.
 func (s SQLite) provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return 0, err
-	}
-	f, err := os.OpenFile(s.path(t.Placement.Database), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	if err := f.Close(); err != nil {
+	if err := s.create(t.Placement.Database); err != nil {
 		return 0, err
 	}
 	db := s.open(t.Placement.Database)
