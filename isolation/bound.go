@@ -16,7 +16,8 @@ type Setting struct {
 	// of names as set_config takes it.
 	Value string
 	// Off is the value that binds nobody. Whatever statements set under the name for the session
-	// is replaced by it.
+	// is replaced by it. An empty one of search_path is the login's own, which other connections of
+	// the server process may count on.
 	Off string
 }
 

@@ -32,6 +32,8 @@ const bindSQL = "SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_con
 // resets the session: they would come before the tables of the next tenant.
 const discardTemp = "DISCARD TEMP"
 
+const searchPath = "search_path"
+
 // exchange is a frame on its way. A connection has one at a time.
 type exchange struct {
 	conn     *Conn
@@ -90,6 +92,9 @@ func (c *Conn) setParams(s isolation.Setting) {
 	c.params[0] = append(c.params[0][:0], s.Name...)
 	c.params[1] = append(c.params[1][:0], s.Value...)
 	c.params[2] = append(c.params[2][:0], s.Off...)
+	if s.Off == "" && s.Name == searchPath {
+		c.params[2] = nil // NULL, which for set_config is the login's own
+	}
 }
 
 // sendText writes a command of our own.
@@ -393,7 +398,7 @@ func (c *Conn) place(f frame) string {
 		bind = c.bound.bind
 	}
 	for _, s := range bind {
-		if s.Name == "search_path" {
+		if s.Name == searchPath {
 			return s.Value
 		}
 	}

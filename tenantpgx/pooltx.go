@@ -193,7 +193,7 @@ func (t *tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDe
 	if err != nil {
 		return nil, err
 	}
-	desc, err := s.conn.describe(ctx, f, sql)
+	desc, err := s.conn.describe(ctx, f, s.lease.Text(sql))
 	if err != nil {
 		return nil, s.lease.Explain(err)
 	}

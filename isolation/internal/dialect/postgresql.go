@@ -12,8 +12,12 @@ func SetLocal(name, value string) (string, error) {
 }
 
 // SetOff replaces what application code may have set for the session under the name of a setting.
+// The search_path goes back to the login's own.
 func SetOff(name, off string) (string, error) {
 	text, err := settingValue(name, off)
+	if name == SearchPath && off == "" {
+		text = "DEFAULT"
+	}
 	return "SET SESSION " + SettingName(name) + " TO " + text, err
 }
 
@@ -26,6 +30,9 @@ func Bind(name, value, off string) (string, error) {
 		if literals[i], err = Literal(v); err != nil {
 			return "", err
 		}
+	}
+	if name == SearchPath && off == "" {
+		literals[2] = "NULL" // for set_config what DEFAULT is for SET
 	}
 	return fmt.Sprintf("SELECT pg_catalog.set_config(%[1]s, %[3]s, false), pg_catalog.set_config(%[1]s, %[2]s, true)",
 		literals[0], literals[1], literals[2]), nil
