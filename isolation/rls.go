@@ -238,9 +238,9 @@ func (r RLS) Down() (string, error) {
 }
 
 // Apply runs what is missing of Up in one transaction, alone among the processes that do. When
-// the wall stands already, it changes nothing and takes no lock. It waits for the lock of a table
-// for two seconds at a time, so that others do not queue behind it for longer. The db is the
-// tables' owner's.
+// the wall stands already, it changes nothing and takes no lock but those of reading. It waits for
+// the lock of a table for two seconds at a time, so that others do not queue behind it for longer,
+// and for minutes in all. The db is the tables' owner's.
 func (r RLS) Apply(ctx context.Context, db *sql.DB) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -253,9 +253,6 @@ func (r RLS) Apply(ctx context.Context, db *sql.DB) error {
 		return inAlone(ctx, db, func(tx *sql.Tx) error {
 			missing, err := r.missingIn(ctx, tx) // another process may have been faster
 			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout TO '2s'"); err != nil {
 				return err
 			}
 			return execAll(ctx, tx, missing)
@@ -273,13 +270,16 @@ func (r RLS) missing(ctx context.Context, db *sql.DB) (string, error) {
 	return r.missingIn(ctx, tx)
 }
 
+// missingIn returns the same for a transaction, which then waits for locks for two seconds.
 func (r RLS) missingIn(ctx context.Context, tx *sql.Tx) (string, error) {
 	var path string
 	if err := tx.QueryRowContext(ctx, "SELECT pg_catalog.current_setting('search_path')").Scan(&path); err != nil {
 		return "", err
 	}
-	if _, err := tx.ExecContext(ctx, dialect.SafePath); err != nil {
-		return "", err
+	for _, set := range []string{dialect.SafePath, "SET LOCAL lock_timeout TO '2s'"} {
+		if _, err := tx.ExecContext(ctx, set); err != nil {
+			return "", err
+		}
 	}
 	w := r.wall()
 	stands, err := readStates(ctx, tx, w)
