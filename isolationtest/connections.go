@@ -38,7 +38,7 @@ var connectionLeaks = []leak{
 	{"C16 a setting that was used once", 1, needsPlain, usedSetting},
 	{"C17 prepared statements behind a pooler", 4, needsPooler, preparedPooled},
 	{"C18 a qualified name", 1, needsQualified, qualifiedName},
-	{"C19 the setting set for the session", 1, needsSetting, sessionSetting},
+	{"C19 the setting set for the session", 1, needsSetSession, sessionSetting},
 	{"C20 a text that ends the transaction", 1, nil, transactionControl},
 	{"C20 a block that commits", 1, needsPostgreSQL, committingBlock},
 	{"C21 what a session keeps", 1, nil, sessionFeatures},
@@ -68,11 +68,8 @@ func needsQualified(h Handle) string {
 	return needs(h.Qualified == nil, "Handle.Qualified is nil: no name reaches another tenant's table")
 }
 
-func needsSetting(h Handle) string {
-	if h.Engine != isolation.EnginePostgreSQL {
-		return "only PostgreSQL has set_config"
-	}
-	return needs(h.Setting == "", "Handle.Setting is empty")
+func needsSetSession(h Handle) string {
+	return needs(h.SetSession == nil, "Handle.SetSession is nil: no statement binds the session")
 }
 
 func needsPostgreSQL(h Handle) string {
@@ -169,7 +166,7 @@ func manyConnections(f *fixture) {
 	var open []*sql.Rows
 	for i := range 6 {
 		ctx := f.ctx(f.h.Tenants[i%len(f.h.Tenants)])
-		rows, err := f.db.QueryContext(ctx, f.all) //nolint:sqlclosecheck // below
+		rows, err := f.db.QueryContext(ctx, f.all)
 		f.must(err, "query %d at the same time", i)
 		open = append(open, rows)
 	}
@@ -450,7 +447,7 @@ func noTenant(f *fixture) {
 	stmt, err := f.db.PrepareContext(f.base, f.all)
 	if err == nil {
 		var rows *sql.Rows
-		rows, err = stmt.QueryContext(f.base) //nolint:sqlclosecheck // scanRows closes them
+		rows, err = stmt.QueryContext(f.base)
 		if err == nil {
 			_, err = scanRows(rows)
 		}
@@ -525,14 +522,14 @@ func rowsLeftOpen(f *fixture) {
 	}
 	ctx, cancel := context.WithCancel(f.ctx(f.a))
 	defer cancel()
-	rows, err := f.db.QueryContext(ctx, f.all) //nolint:sqlclosecheck // that is what is tested
+	rows, err := f.db.QueryContext(ctx, f.all)
 	f.must(err, "query")
 	rows.Next()
 	cancel() // nobody closes the rows
 	f.unbound()
 	f.sees(f.db, f.b)
 	tx := f.begin(f.ctx(f.a))
-	rows, err = tx.QueryContext(f.ctx(f.a), f.all) //nolint:sqlclosecheck // that is what is tested
+	rows, err = tx.QueryContext(f.ctx(f.a), f.all)
 	f.must(err, "query in a transaction")
 	rows.Next()
 	f.must(tx.Rollback(), "roll back")
@@ -585,7 +582,7 @@ func preparedPooled(f *fixture) {
 			got, err := readRows(ctx, tx, f.one, r.id)
 			if err == nil {
 				var rows *sql.Rows
-				rows, err = tx.StmtContext(ctx, stmt).QueryContext(ctx, r.id) //nolint:sqlclosecheck // scanRows closes them
+				rows, err = tx.StmtContext(ctx, stmt).QueryContext(ctx, r.id)
 				if err == nil {
 					var again []row
 					again, err = scanRows(rows)
@@ -604,6 +601,12 @@ func preparedPooled(f *fixture) {
 }
 
 func qualifiedName(f *fixture) {
+	for _, tenant := range f.h.Tenants {
+		if f.h.Plain != nil {
+			_, err := readRows(f.base, f.h.Plain, "SELECT "+columns+" FROM "+f.h.Qualified(tenant))
+			f.refused(err, nil, "SELECT from %s past the handle", f.h.Qualified(tenant))
+		}
+	}
 	for _, other := range f.h.Tenants[1:] {
 		name := f.h.Qualified(other)
 		got, err := readRows(f.ctx(f.a), f.db, "SELECT "+columns+" FROM "+name)
@@ -625,36 +628,34 @@ func qualifiedName(f *fixture) {
 }
 
 func sessionSetting(f *fixture) {
-	set := fmt.Sprintf("SELECT set_config('%s', '%s', false)", f.h.Setting, f.b)
-	for name, run := range map[string]func() error{
-		"in a statement": func() error {
-			_, err := f.db.ExecContext(f.ctx(f.a), set)
-			return err
-		},
-		"in a query": func() error {
-			rows, err := f.db.QueryContext(f.ctx(f.a), set)
-			if err != nil {
+	ctx := f.ctx(f.a)
+	for _, text := range f.h.SetSession(f.b) {
+		for name, run := range map[string]func() error{
+			"in a statement": func() error {
+				_, err := f.db.ExecContext(ctx, text)
 				return err
+			},
+			"in a query": func() error {
+				rows, err := f.db.QueryContext(ctx, text)
+				if err != nil {
+					return err
+				}
+				rows.Next()
+				return errors.Join(rows.Err(), rows.Close())
+			},
+			"in a transaction": func() error {
+				tx := f.begin(ctx)
+				_, err := tx.ExecContext(ctx, text)
+				return errors.Join(err, tx.Commit())
+			},
+		} {
+			if err := run(); err != nil {
+				f.Logf("%s %s: refused: %v", text, name, err)
 			}
-			rows.Next()
-			return errors.Join(rows.Err(), rows.Close())
-		},
-		"in a transaction": func() error {
-			tx := f.begin(f.ctx(f.a))
-			_, err := tx.ExecContext(f.ctx(f.a), set)
-			return errors.Join(err, tx.Commit())
-		},
-		"by SET": func() error {
-			_, err := f.db.ExecContext(f.ctx(f.a), fmt.Sprintf("SET %s = '%s'", f.h.Setting, f.b))
-			return err
-		},
-	} {
-		if err := run(); err != nil {
-			f.Logf("%s: refused: %v", name, err)
+			f.unbound()
+			f.sees(f.db, f.a)
+			f.sees(f.db, f.b)
 		}
-		f.unbound()
-		f.sees(f.db, f.a)
-		f.sees(f.db, f.b)
 	}
 }
 
@@ -696,7 +697,7 @@ func committingBlock(f *fixture) {
 func sessionFeatures(f *fixture) {
 	ctx := f.ctx(f.a)
 	texts, strangers := []string{"CREATE TEMPORARY TABLE left_over AS SELECT 1 AS id"}, f.h.Tenants[1:]
-	if f.h.TenantColumn != "" {
+	if !f.h.OwnConns {
 		texts, strangers = append(texts, "CREATE TEMPORARY TABLE "+f.table+" AS SELECT 1 AS id"), f.h.Tenants
 	}
 	if f.engine == isolation.EnginePostgreSQL {

@@ -32,7 +32,7 @@ func Faults(h Handle) []Fault {
 		CancelledContext, PassedDeadline, FailedStatement, RolledBack, FailedCallback, PanickedCallback,
 		RowsLeftOpen, NoTenant, OtherTenant,
 	}
-	if needsSetting(h) == "" {
+	if h.SetSession != nil {
 		all = append(all, SessionSetting)
 	}
 	if h.Kill != nil {

@@ -70,8 +70,12 @@ type Handle struct {
 	Pooled bool
 	// PerTenant is the number of connections that one tenant can use, less than there are.
 	PerTenant int
-	// Setting is the server's setting that carries the tenant.
-	Setting string
+	// OwnConns says that no connection is shared between tenants, so that what a tenant's statements
+	// leave on a session may stay for itself.
+	OwnConns bool
+	// SetSession returns statements by which application code could bind the session, or what it is
+	// bound by, to a tenant, such as SELECT set_config('app.tenant_id', '…', false).
+	SetSession func(tenant string) []string
 	// Qualified returns the name by which a tenant's table could be reached from another's place.
 	Qualified func(tenant string) string
 	// Keeps are queries for one value, such as SHOW search_path, and what each must answer in

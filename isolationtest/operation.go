@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"lexigram.dev/tenancy/isolation"
@@ -303,7 +302,7 @@ func (t *work) step(ctx context.Context, tx *sql.Tx) error {
 
 // one does one write and notes it in the view.
 func (t *work) one(ctx context.Context, tx *sql.Tx, v view) error {
-	c := t.worker.change(v)
+	c := t.change(v)
 	if c.from == absent {
 		t.inserted[c.id] = c.body
 	}
@@ -396,7 +395,7 @@ func (w *worker) leaveOpen(ctx context.Context) error {
 		defer func() { _ = tx.Rollback() }()
 		q = w.wayIn(tx)
 	}
-	rows, err := q.QueryContext(ctx, w.all) //nolint:sqlclosecheck // that is what is tested
+	rows, err := q.QueryContext(ctx, w.all)
 	if err != nil {
 		return err
 	}
@@ -439,7 +438,7 @@ func (w *worker) otherInside(ctx context.Context) error {
 			defer cancel()
 			got, err := readRows(beside, w.target, w.all)
 			if err != nil {
-				return nil //nolint:nilerr // it waited in vain
+				return nil // it waited in vain
 			}
 			for _, r := range got {
 				w.checkRow(other, r, w.where()+", beside it")
@@ -504,26 +503,24 @@ func (w *worker) pastHandle(ctx context.Context) error {
 	return nil
 }
 
-// setSession sets the setting that carries the tenant to another one, for the session.
+// setSession binds the session to another tenant, as application code could.
 func (w *worker) setSession(ctx context.Context) error {
-	query := fmt.Sprintf("SELECT set_config('%s', '%s', false)", w.Setting, w.other())
+	texts := w.SetSession(w.other())
+	text := texts[w.random.IntN(len(texts))]
 	var err error
-	switch w.random.IntN(3) {
-	case 0:
-		_, err = w.target.ExecContext(ctx, query)
-	case 1:
-		_, err = w.target.ExecContext(ctx, strings.NewReplacer("SELECT set_config('", "SET ", "', '", " = '", "', false)", "'").Replace(query))
-	default:
+	if w.chance(60) {
+		_, err = w.target.ExecContext(ctx, text)
+	} else {
 		var tx *sql.Tx
 		if tx, err = w.target.BeginTx(ctx, nil); err == nil {
-			_, err = tx.ExecContext(ctx, query)
+			_, err = tx.ExecContext(ctx, text)
 			err = errors.Join(err, tx.Commit())
 		}
 	}
-	if err != nil {
+	if ctx.Err() != nil {
 		return err
 	}
-	w.tally.happened(SessionSetting)
+	w.tally.happened(SessionSetting) // a refusal is an answer too
 	w.unbound(w.base, w.target)
 	return w.inspect(ctx, w.target, nil)
 }

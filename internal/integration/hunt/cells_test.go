@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -29,26 +31,20 @@ var cells = []struct {
 	name string
 	open func(t testing.TB) isolationtest.Handle
 }{
-	{"row_level by tenantpgx", func(t testing.TB) isolationtest.Handle {
-		return rowLevel(t, nil, pipelined)
-	}},
-	{"row_level by tenantpgx through PgBouncer", func(t testing.TB) isolationtest.Handle {
-		pg := servers.NewPostgres(t, servers.PostgresConfig{})
-		return rowLevelOn(t, pg, servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 6}), pipelined)
-	}},
-	{"row_level by pgx stdlib", func(t testing.TB) isolationtest.Handle {
-		h := rowLevel(t, nil, standard)
-		h.Migrate = nil // pgx stdlib itself fails once after a change of a table
-		return h
-	}},
-	{"row_level by pgx stdlib through PgBouncer", func(t testing.TB) isolationtest.Handle {
-		pg := servers.NewPostgres(t, servers.PostgresConfig{})
-		h := rowLevelOn(t, pg, servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 6}), unnamed)
-		h.Migrate = nil
-		return h
-	}},
+	{"row_level by tenantpgx", onPostgreSQL(tenancy.StrategyRowLevel, direct, pipelined)},
+	{"row_level by tenantpgx through PgBouncer", onPostgreSQL(tenancy.StrategyRowLevel, pooled, pipelined)},
+	{"row_level by pgx stdlib", onPostgreSQL(tenancy.StrategyRowLevel, direct, standard)},
+	{"row_level by pgx stdlib through PgBouncer", onPostgreSQL(tenancy.StrategyRowLevel, pooled, unnamed)},
+	{"schema by tenantpgx", onPostgreSQL(tenancy.StrategySchema, direct, pipelined)},
+	{"schema by tenantpgx through PgBouncer", onPostgreSQL(tenancy.StrategySchema, pooled, pipelined)},
+	{"schema by pgx stdlib", onPostgreSQL(tenancy.StrategySchema, direct, standard)},
+	{"database on PostgreSQL", onPostgreSQL(tenancy.StrategyDatabase, direct, pipelined)},
+	{"database on PostgreSQL through PgBouncer", onPostgreSQL(tenancy.StrategyDatabase, pooled, pipelined)},
 	{"database on SQLite", onSQLite},
 }
+
+// direct and pooled say whether PgBouncer is in between.
+const direct, pooled = false, true
 
 const table = "leak_hunt"
 
@@ -93,49 +89,143 @@ func plain(t testing.TB, text string) *sql.DB {
 	return db
 }
 
-func rowLevel(t testing.TB, bouncer *servers.PgBouncerServer, c connect) isolationtest.Handle {
-	return rowLevelOn(t, servers.NewPostgres(t, servers.PostgresConfig{}), bouncer, c)
+// onPostgreSQL sets a database up on a server of the test's own, which may be restarted.
+func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isolationtest.Handle {
+	return func(t testing.TB) isolationtest.Handle {
+		t.Helper()
+		pg := servers.NewPostgres(t, servers.PostgresConfig{})
+		s := &site{pg: pg, connect: c, name: pg.CreateDatabase(t)}
+		if pool {
+			s.bouncer = servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 6})
+		}
+		s.admin = sql.OpenDB(standard(t, pg.URL(s.name)))
+		t.Cleanup(func() { _ = s.admin.Close() })
+		s.roles = isolation.Roles{App: "app", System: "system", Migrator: "migrator", Creates: true}
+		must(t, s.roles.Create(t.Context(), s.admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
+		return s.open(t, strategy)
+	}
 }
 
-// rowLevelOn sets a database up on a server of the test's own, which may be restarted.
-func rowLevelOn(t testing.TB, pg *servers.PostgresServer, bouncer *servers.PgBouncerServer, c connect) isolationtest.Handle {
+// site is a PostgreSQL server with a database.
+type site struct {
+	pg      *servers.PostgresServer
+	bouncer *servers.PgBouncerServer // nil when clients connect directly
+	connect connect
+	name    string
+	admin   *sql.DB // past all walls
+	roles   isolation.Roles
+}
+
+// url returns the URL of a login.
+func (s *site) url(t testing.TB, user, password, database string) string {
+	if s.bouncer == nil {
+		return s.pg.URLFor(user, password, database)
+	}
+	s.bouncer.AddUser(t, user, password)
+	return s.bouncer.URLFor(user, password, database)
+}
+
+func (s *site) open(t testing.TB, strategy string) isolationtest.Handle {
 	t.Helper()
-	ctx := t.Context()
-	name := pg.CreateDatabase(t)
-	admin := sql.OpenDB(standard(t, pg.URL(name)))
-	t.Cleanup(func() { _ = admin.Close() })
-	roles := isolation.Roles{App: name + "_app", System: name + "_system", Migrator: name + "_migrator"}
-	must(t, roles.Create(ctx, admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
-	at := func(user, password string) string { return pg.URLFor(user, password, name) }
-	if bouncer != nil {
-		bouncer.AddUser(t, roles.App, "a")
-		bouncer.AddUser(t, roles.System, "s")
-		at = func(user, password string) string { return bouncer.URLFor(user, password, name) }
+	server := isolation.PostgreSQL{
+		App:      s.connect(t, s.url(t, s.roles.App, "a", s.name)),
+		System:   s.connect(t, s.url(t, s.roles.System, "s", s.name)),
+		Migrator: pipelined(t, s.pg.URLFor(s.roles.Migrator, "m", s.name)),
 	}
-	config := isolation.Config{Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{
-		App:      c(t, at(roles.App, "a")),
-		System:   c(t, at(roles.System, "s")),
-		Migrator: standard(t, pg.URLFor(roles.Migrator, "m", name)),
-		RLS:      &isolation.RLS{Roles: roles, Tables: []isolation.Table{{Name: table}}},
-	}}}
-	h := handle(t, config, isolation.EnginePostgreSQL, "tenant_id")
-	h.System = func(ctx context.Context) context.Context { return tenancy.AsSystem(ctx, "leak hunt") }
-	h.Plain = plain(t, at(roles.App, "a"))
-	h.Pooled = bouncer != nil
-	h.Setting = "app.tenant_id"
-	h.Qualified = func(string) string { return "public." + table }
-	h.Keeps = map[string]string{"SHOW search_path": `"$user", public`}
-	h.Kill = func(ctx context.Context, most int) (killed int, err error) {
-		err = admin.QueryRowContext(ctx, `SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
-			WHERE datname = $1 AND usename = $2 ORDER BY random() LIMIT nullif($3, 0)) AS x`, name, roles.App, most).Scan(&killed)
-		return killed, err
+	column := ""
+	switch strategy {
+	case tenancy.StrategyRowLevel:
+		column = "tenant_id"
+		server.RLS = &isolation.RLS{Roles: s.roles, Tables: []isolation.Table{{Name: table}}}
+	case tenancy.StrategySchema:
+		server.Schemas = &isolation.Schemas{Roles: s.roles}
+	case tenancy.StrategyDatabase:
+		server.Databases = s.databases(t)
 	}
-	h.Restart = func(context.Context) error { return pg.Restart() }
-	h.Migrate = func(ctx context.Context, _, statement string) error {
-		_, err := admin.ExecContext(ctx, statement)
-		return err
+	config := isolation.Config{Servers: map[string]isolation.Server{"main": server}, Strategy: strategy}
+	h, tenants := handle(t, config, isolation.EnginePostgreSQL, column)
+	h.Plain = plain(t, s.url(t, s.roles.App, "a", s.name))
+	h.Pooled = s.bouncer != nil
+	h.Restart = func(context.Context) error { return s.pg.Restart() }
+	s.describe(&h, strategy, tenants)
+	if _, failsOnce := s.connect(t, s.pg.URL(s.name)).(*tenantpgx.Connector); !failsOnce {
+		h.Migrate = nil // pgx stdlib itself fails once after a change of a table
 	}
 	return h
+}
+
+// databases opens tenants' databases, through the pooler if there is one.
+func (s *site) databases(t testing.TB) *isolation.Databases {
+	known := sync.Map{}
+	return &isolation.Databases{
+		Key: []byte("0123456789abcdef0123456789abcdef"),
+		Open: func(l isolation.Login) (driver.Connector, error) {
+			url := s.pg.URLFor(s.roles.Migrator, "m", l.Database)
+			if l.User != "" {
+				made, _ := known.LoadOrStore(l.User, sync.OnceValue(func() string { return s.url(t, l.User, l.Password, l.Database) }))
+				url = made.(func() string)()
+			}
+			return tenantpgx.NewConnector(url)
+		},
+	}
+}
+
+// describe says what the strategy allows a test to do.
+func (s *site) describe(h *isolationtest.Handle, strategy string, tenants map[string]tenancy.Tenant) {
+	logins := []string{s.roles.App}
+	switch strategy {
+	case tenancy.StrategyRowLevel:
+		h.System = func(ctx context.Context) context.Context { return tenancy.AsSystem(ctx, "leak hunt") }
+		h.SetSession = func(tenant string) []string {
+			return []string{
+				fmt.Sprintf("SELECT set_config('app.tenant_id', '%s', false)", tenant),
+				fmt.Sprintf("SET app.tenant_id = '%s'", tenant),
+			}
+		}
+		h.Qualified = func(string) string { return "public." + table }
+		h.Keeps = map[string]string{"SHOW search_path": `"$user", public`}
+		h.Migrate = func(ctx context.Context, _, statement string) error {
+			_, err := s.admin.ExecContext(ctx, statement)
+			return err
+		}
+	case tenancy.StrategySchema:
+		schema := func(tenant string) string { return tenants[tenant].Placement.Schema }
+		h.SetSession = func(tenant string) []string {
+			return []string{
+				fmt.Sprintf("SELECT set_config('role', '%s', false)", schema(tenant)),
+				fmt.Sprintf("SET ROLE %s", schema(tenant)),
+				fmt.Sprintf("SELECT set_config('search_path', '%s', false)", schema(tenant)),
+				fmt.Sprintf("SET search_path = %s", schema(tenant)),
+			}
+		}
+		h.Qualified = func(tenant string) string { return schema(tenant) + "." + table }
+		h.Migrate = func(ctx context.Context, tenant, statement string) error {
+			_, err := s.admin.ExecContext(ctx, strings.ReplaceAll(statement, table, schema(tenant)+"."+table))
+			return err
+		}
+	case tenancy.StrategyDatabase:
+		h.OwnConns = true
+		logins = nil
+		for _, tenant := range tenants {
+			logins = append(logins, tenant.Placement.Database)
+		}
+		h.Qualified = func(tenant string) string { return tenants[tenant].Placement.Database + ".public." + table }
+		h.Keeps = map[string]string{"SHOW search_path": `"$user", public`}
+		h.Migrate = func(ctx context.Context, tenant, statement string) error {
+			conn, err := pgx.Connect(ctx, s.pg.URL(tenants[tenant].Placement.Database))
+			if err != nil {
+				return err
+			}
+			defer conn.Close(ctx)
+			_, err = conn.Exec(ctx, statement)
+			return err
+		}
+	}
+	h.Kill = func(ctx context.Context, most int) (killed int, err error) {
+		err = s.admin.QueryRowContext(ctx, `SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
+			WHERE usename = ANY($1) ORDER BY random() LIMIT nullif($2, 0)) AS x`, logins, most).Scan(&killed)
+		return killed, err
+	}
 }
 
 func onSQLite(t testing.TB) isolationtest.Handle {
@@ -147,13 +237,10 @@ func onSQLite(t testing.TB) isolationtest.Handle {
 		}},
 		Strategy: tenancy.StrategyDatabase,
 	}
-	h := handle(t, config, isolation.EngineSQLite, "")
+	h, tenants := handle(t, config, isolation.EngineSQLite, "")
+	h.OwnConns = true
 	h.Migrate = func(ctx context.Context, tenant, statement string) error {
-		scope, err := tenancy.ScopeOf(h.Bind(ctx, tenant))
-		if err != nil {
-			return err
-		}
-		path := "file:" + filepath.Join(dir, scope.Tenant.Placement.Database) + "?" + url.Values{"_pragma": {"busy_timeout(5000)"}}.Encode()
+		path := "file:" + filepath.Join(dir, tenants[tenant].Placement.Database) + "?" + url.Values{"_pragma": {"busy_timeout(5000)"}}.Encode()
 		db, err := sql.Open("sqlite", path)
 		if err != nil {
 			return err
@@ -166,7 +253,8 @@ func onSQLite(t testing.TB) isolationtest.Handle {
 }
 
 // handle sets the server up, provisions three tenants and opens the handle.
-func handle(t testing.TB, config isolation.Config, engine isolation.Engine, column string) isolationtest.Handle {
+func handle(t testing.TB, config isolation.Config, engine isolation.Engine, column string,
+) (isolationtest.Handle, map[string]tenancy.Tenant) {
 	t.Helper()
 	config.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	provisioner, err := isolation.NewProvisioner(config, migration(isolationtest.CreateTable(engine, table, column)))
@@ -174,6 +262,7 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 	_, err = provisioner.Setup(t.Context())
 	must(t, err)
 	var tenants []tenancy.Tenant
+	byID := map[string]tenancy.Tenant{}
 	for _, id := range []string{"acme", "globex", "0199b2f4-7e1a-7c3e-9d55-3f1f8a0b6c2d"} {
 		tn := tenancy.Tenant{ID: id, Slug: id, Status: tenancy.StatusActive}
 		tn.Placement, err = provisioner.Place(t.Context(), tn)
@@ -181,6 +270,7 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 		tn.Placement, err = provisioner.Provision(t.Context(), tn)
 		must(t, err)
 		tenants = append(tenants, tn)
+		byID[id] = tn
 	}
 	const perTenant = 4
 	open := func(conns, perTenant int) (*isolation.DB, error) {
@@ -204,7 +294,7 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 		}
 		return db, nil
 	}
-	return h
+	return h, byID
 }
 
 func must(t testing.TB, err error) {

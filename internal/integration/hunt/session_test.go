@@ -482,7 +482,7 @@ func (l *library) QueryContext(ctx context.Context, query string, args ...any) (
 	if err := l.leave(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := l.DB.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // the caller's
+	rows, err := l.DB.QueryContext(ctx, query, args...)
 	if ctx, again := l.again(ctx, err); again {
 		return l.DB.QueryContext(ctx, query, args...)
 	}
