@@ -269,9 +269,9 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 	if c.route.Fenced && !isFiltered(ctx, query) {
 		return 0, ErrUnfiltered
 	}
-	kind := classify(query)
+	kind := kindOf(c.route.Engine, query)
 	if c.tx != nil {
-		if kind == kindTransaction {
+		if kind == kindTransaction || kind == kindEnds {
 			return kind, ErrTransactionControl
 		}
 	} else {
@@ -282,11 +282,12 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 			return kind, ErrTransactionControl
 		}
 	}
-	if _, single := c.inner.Conn.(BoundConn); !single && len(c.route.Bind) > 0 && several(query) {
+	if _, single := c.inner.Conn.(BoundConn); !single && len(c.route.Bind) > 0 && several(query) ||
+		c.route.Engine == EngineMariaDB && severalMariaDB(query) {
 		return kind, ErrSeveralStatements
 	}
 	c.used = true
-	if kind == kindSession && c.route.Engine == EnginePostgreSQL {
+	if (kind == kindSession || kind == kindEnds) && (c.route.Engine == EnginePostgreSQL || c.route.Engine == EngineMariaDB) {
 		c.inner.dirty = true
 	}
 	return kind, nil

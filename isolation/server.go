@@ -9,10 +9,11 @@ type Engine string
 const (
 	EnginePostgreSQL Engine = "postgresql"
 	EngineSQLite     Engine = "sqlite"
+	EngineMariaDB    Engine = "mariadb"
 )
 
-// Server is a place that holds tenants' data: a [PostgreSQL] server or a [SQLite] folder. What
-// else it must be able to do is between it and the strategies that use it.
+// Server is a place that holds tenants' data: a [PostgreSQL] or [MariaDB] server, or a
+// [SQLite] folder. What else it must be able to do is between it and the strategies that use it.
 type Server interface {
 	// Engine is the kind of database that the server is.
 	Engine() Engine
@@ -33,7 +34,7 @@ type home interface {
 	check(ctx context.Context, strategies []string) error
 }
 
-var _ = []home{PostgreSQL{}, SQLite{}}
+var _ = []home{PostgreSQL{}, SQLite{}, MariaDB{}}
 
 func routeSystem(s Server, r *Route) error {
 	h, ok := s.(home)

@@ -16,9 +16,20 @@ const (
 	kindLocal
 	// kindTransaction begins or ends a transaction.
 	kindTransaction
+	// kindEnds runs by itself and ends a transaction that is open. It may leave something on the
+	// session.
+	kindEnds
 )
 
-// classify looks at the first words of a statement.
+// kindOf looks at the first words of a statement as the engine reads them.
+func kindOf(engine Engine, query string) statementKind {
+	if engine == EngineMariaDB {
+		return classifyMariaDB(query)
+	}
+	return classify(query)
+}
+
+// classify is kindOf for PostgreSQL and SQLite.
 func classify(query string) statementKind {
 	first, rest := word(query)
 	switch first {
@@ -210,6 +221,9 @@ var versionQueries = map[Engine]map[string]bool{
 	EnginePostgreSQL: {
 		"SELECT VERSION()": true, "SELECT version()": true, "select version()": true,
 		"SHOW server_version": true, "SHOW server_version_num": true, "SELECT CURRENT_DATABASE()": true,
+	},
+	EngineMariaDB: {
+		"SELECT VERSION()": true, "SELECT version()": true, "select version()": true,
 	},
 	EngineSQLite: {
 		"SELECT sqlite_version()": true, "select sqlite_version()": true,

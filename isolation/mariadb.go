@@ -1,0 +1,303 @@
+package isolation
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+
+	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/mariadb"
+	"lexigram.dev/tenancy/isolation/internal/dialect"
+)
+
+// MariaDB is a MariaDB server, 10.6 or later. The strategies schema and database are the same
+// there: each tenant gets a database and a login that alone may use it, so that no statement
+// reaches another tenant's, whatever its text. They differ in which field of the placement names
+// the database.
+type MariaDB struct {
+	// App opens connections for what belongs to no tenant, such as a ping: as a login without any
+	// rights. Required.
+	App driver.Connector
+	// System opens connections as the role system, which may use all databases. A statement in
+	// system scope names the tenant's database. Without it tenancy.AsSystem is refused.
+	System driver.Connector
+	// Open returns the connector for a login, in the language of the driver; see the example. It is
+	// called for each new connection. A program that only serves requests may answer an empty User,
+	// which means the migrator, with an error. Required.
+	//
+	// The migrator makes databases and logins. It needs CREATE USER ON *.* and, with grant option,
+	// ALL PRIVILEGES ON `t\_%`.*, no more.
+	Open func(Login) (driver.Connector, error)
+	// Key is the secret from which the passwords of the tenants' logins are derived: at least 32
+	// random bytes. Required. With another key the old logins cannot connect until their tenants
+	// are provisioned again.
+	Key []byte
+}
+
+var (
+	_ schemaServer   = MariaDB{}
+	_ databaseServer = MariaDB{}
+)
+
+// Engine returns EngineMariaDB.
+func (MariaDB) Engine() Engine { return EngineMariaDB }
+
+func (m MariaDB) validate() error {
+	var errs []error
+	if m.App == nil {
+		errs = append(errs, errors.New("MariaDB.App is nil: give the connector of a login without rights"))
+	}
+	if m.Open == nil {
+		errs = append(errs, errors.New("MariaDB.Open is nil: give a function that connects to a database as a login, such as the example's"))
+	}
+	return errors.Join(append(errs, checkKey(m.Key, "MariaDB.Key"))...)
+}
+
+func (m MariaDB) routeSystem(r *Route) error {
+	if m.System == nil {
+		return ErrNoSystemLogin
+	}
+	r.Pool, r.Connector, r.Engine = Pool{Login: loginSystem}, mariaDBSystem{m.System}, EngineMariaDB
+	return nil
+}
+
+func (m MariaDB) routeUnbound(r *Route) error {
+	r.Pool, r.Connector, r.Engine = Pool{Login: loginApp}, m.App, EngineMariaDB
+	return nil
+}
+
+// setup has nothing to do: tenants share nothing.
+func (MariaDB) setup(context.Context, string, string, Migrator) (int64, error) { return 0, nil }
+
+// check looks for rights that reach a tenant's database without its login.
+func (m MariaDB) check(ctx context.Context, _ []string) error {
+	db := sql.OpenDB(m.App)
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	var rights, databases string
+	if err := db.QueryRowContext(ctx, dialect.MariaDBRights).Scan(&rights); err != nil {
+		return fmt.Errorf("check the login: %w", err)
+	}
+	if err := db.QueryRowContext(ctx, dialect.MariaDBMarked, markPrefix, markPrefix).Scan(&databases); err != nil {
+		return fmt.Errorf("check the login: %w", err)
+	}
+	var errs []error
+	if rights != "" {
+		errs = append(errs, fmt.Errorf("MariaDB.App logs in with rights on all databases (%s): REVOKE ALL PRIVILEGES from it", rights))
+	}
+	if databases != "" {
+		errs = append(errs, fmt.Errorf("MariaDB.App can use the databases %s without a tenant: revoke what was granted to it or to PUBLIC", databases))
+	}
+	return errors.Join(errs...)
+}
+
+// mariaDBTenant is the connector of one tenant's database, for its own login.
+type mariaDBTenant struct {
+	server   MariaDB
+	database string
+}
+
+var _ driver.Connector = mariaDBTenant{}
+
+func (t mariaDBTenant) login() Login {
+	user := dialect.MariaDBLogin(t.database)
+	return Login{Database: t.database, User: user, Password: derivePassword(t.server.Key, user)}
+}
+
+// Connect opens a connection as the tenant's login, and asks the server whether it is one.
+func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
+	login := t.login()
+	c, err := t.server.Open(login)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		switch mariadb.Number(err) {
+		case mariadb.DeniedToUser, mariadb.DeniedToDatabase, mariadb.UnknownDatabase:
+			err = fmt.Errorf("%w (or MariaDB.Key is another than it was provisioned with): %w", ErrMissing, err)
+		}
+		return nil, err
+	}
+	session, err := askMariaDBSession(ctx, conn)
+	if err == nil {
+		err = session.check(login)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// Driver returns the driver of the connectors.
+func (t mariaDBTenant) Driver() driver.Driver {
+	c, err := t.server.Open(t.login())
+	if err != nil {
+		return virtualDriver{} // Connect reports it
+	}
+	return c.Driver()
+}
+
+// mariaDBSystem is the connector of the system login.
+type mariaDBSystem struct{ driver.Connector }
+
+// Connect opens a connection whose statements commit.
+func (s mariaDBSystem) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := s.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	session, err := askMariaDBSession(ctx, conn)
+	if err == nil {
+		err = session.checkAutocommit()
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// mariaDBSession is what a new connection is.
+type mariaDBSession struct{ account, database, autocommit string }
+
+func askMariaDBSession(ctx context.Context, conn driver.Conn) (s mariaDBSession, err error) {
+	rows, err := innerQuery(ctx, conn, dialect.MariaDBSession, nil)
+	if err != nil {
+		return s, fmt.Errorf("ask whose session it is: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	values := make([]driver.Value, 3)
+	if err := rows.Next(values); err != nil {
+		return s, fmt.Errorf("ask whose session it is: %w", err)
+	}
+	for i, to := range []*string{&s.account, &s.database, &s.autocommit} {
+		if text, ok := values[i].([]byte); ok {
+			*to = string(text)
+		} else {
+			*to = fmt.Sprint(values[i])
+		}
+	}
+	return s, nil
+}
+
+// check makes sure that MariaDB.Open did as it was told: with one login for all the wall would be
+// gone without a sign.
+func (s mariaDBSession) check(login Login) error {
+	if user, _, _ := strings.Cut(s.account, "@"); user != login.User || s.database != login.Database {
+		return fmt.Errorf("MariaDB.Open was asked for login %q in database %q and connected as %s in %q: "+
+			"use Login.User, Login.Password and Login.Database", login.User, login.Database, s.account, s.database)
+	}
+	return s.checkAutocommit()
+}
+
+func (s mariaDBSession) checkAutocommit() error {
+	if s.autocommit != "1" {
+		return errors.New("MariaDB: autocommit is off, so that statements outside a transaction would be lost: leave it out of the DSN")
+	}
+	return nil
+}
+
+// migrator opens a database as the migrator; "" is none.
+func (m MariaDB) migrator(database string) (*sql.DB, error) {
+	c, err := m.Open(Login{Database: database})
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(2)
+	return db, nil
+}
+
+// The following methods are the strategies.
+
+func (MariaDB) supportsSchemas() error   { return nil }
+func (MariaDB) supportsDatabases() error { return nil }
+
+func (MariaDB) checkDatabase(name string) error { return checkPlaced("database", name) }
+
+func (MariaDB) placeDatabase(t tenancy.Tenant) (string, error) { return placeName(t) }
+
+func (m MariaDB) routeSchema(at tenancy.Placement, r *Route) error {
+	m.route(at.Schema, r)
+	return nil
+}
+
+func (m MariaDB) routeDatabase(at tenancy.Placement, r *Route) error {
+	m.route(at.Database, r)
+	return nil
+}
+
+// route needs no binding: the pool's connections belong to the tenant's login.
+func (m MariaDB) route(database string, r *Route) {
+	r.Pool = Pool{Database: database} // which has one login
+	r.Connector, r.Engine = mariaDBTenant{m, database}, EngineMariaDB
+}
+
+func (m MariaDB) provisionSchema(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
+	return m.provision(ctx, t, t.Placement.Schema, mig)
+}
+
+func (m MariaDB) provisionDatabase(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
+	return m.provision(ctx, t, t.Placement.Database, mig)
+}
+
+// provision makes the database, then who may use it, then the tables. Each step may be repeated.
+func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string, mig Migrator) (int64, error) {
+	if err := tenancy.CheckID(t.ID); err != nil { // which becomes part of a statement
+		return 0, err
+	}
+	admin, err := m.migrator("")
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	if _, err := admin.ExecContext(ctx, dialect.CreateMariaDBDatabase(name, mark(t))); err != nil {
+		return 0, err
+	}
+	if err := checkMark(ctx, admin, dialect.MariaDBMark, name, t); err != nil {
+		return 0, err
+	}
+	login := dialect.MariaDBLogin(name)
+	for _, statement := range dialect.OpenMariaDBDatabase(name, login, derivePassword(m.Key, login)) {
+		if _, err := admin.ExecContext(ctx, statement); err != nil {
+			return 0, err
+		}
+	}
+	if mig == nil {
+		return 0, nil
+	}
+	own, err := m.migrator(name)
+	if err != nil {
+		return 0, err
+	}
+	defer own.Close()
+	return mig.Migrate(ctx, Target{DB: own, Engine: EngineMariaDB, Tenant: t.ID, Name: name})
+}
+
+func (m MariaDB) deprovisionSchema(ctx context.Context, t tenancy.Tenant) error {
+	return m.deprovision(ctx, t, t.Placement.Schema)
+}
+
+func (m MariaDB) deprovisionDatabase(ctx context.Context, t tenancy.Tenant) error {
+	return m.deprovision(ctx, t, t.Placement.Database)
+}
+
+func (m MariaDB) deprovision(ctx context.Context, t tenancy.Tenant, name string) error {
+	admin, err := m.migrator("")
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := checkMark(ctx, admin, dialect.MariaDBMark, name, t); err != nil && !errors.Is(err, ErrMissing) {
+		return err
+	}
+	for _, statement := range dialect.DropMariaDBDatabase(name, dialect.MariaDBLogin(name)) {
+		if _, err := admin.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
