@@ -64,8 +64,9 @@ func (p *Plugin) hookClauses(db *gorm.DB) {
 // writeForSystem adds nothing, but keeps a new row from belonging to nobody.
 func (w *work) writeForSystem(name string, stmt *gorm.Statement, c clause.Clause, build func(clause.Clause)) {
 	if values, ok := c.Expression.(clause.Values); ok && name == "VALUES" {
-		if column, err := w.plugin.tables.columnOf(stmt, stmt.Table); err == nil && column != "" {
-			if err := namesTenants(values, column); err != nil {
+		w.verb = "INSERT"
+		if err := w.written(stmt); err == nil && w.column != "" { // unknown tables are the system's too
+			if err := namesTenants(values, w.column); err != nil {
 				w.refuse(stmt, err)
 				return
 			}

@@ -314,7 +314,7 @@ func (w *work) finish(stmt *gorm.Statement) {
 			return
 		}
 	}
-	text := strings.TrimRight(stmt.SQL.String(), " ")
+	text := stmt.SQL.String()
 	clean, err := unseal(text, w.seal)
 	if err == nil && w.mode == modeFilter {
 		err = w.check(stmt, text)
@@ -330,6 +330,7 @@ func (w *work) finish(stmt *gorm.Statement) {
 		clean = text // so GORM builds sub-queries: the statement around it looks at the seals
 	}
 	stmt.SQL.Reset()
+	clean = strings.TrimRight(clean, " ")
 	stmt.SQL.WriteString(clean)
 	w.mark(stmt, clean)
 }
