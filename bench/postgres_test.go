@@ -179,6 +179,109 @@ func inTx(ctx context.Context, db *sql.DB, fn func(tx *sql.Tx) error) error {
 	return tx.Commit()
 }
 
+// ownTables are the notes of one tenant, where tenants have tables of their own.
+type ownTables string
+
+func (s ownTables) Migrate(ctx context.Context, target isolation.Target) (int64, error) {
+	_, err := target.DB.ExecContext(ctx, string(s))
+	return 1, err
+}
+
+func (ownTables) Version(context.Context, isolation.Target) (int64, error) { return 1, nil }
+
+// openOwn opens a server on which two tenants have a schema or a database each. The plain side
+// asks the first one's tables by name, or in its own database, as a login of its own.
+func openOwn(b *testing.B, strategy string) (pg *postgres, tenants [2]context.Context, schema string) {
+	b.Helper()
+	ctx := b.Context()
+	server := servers.Postgres(b)
+	database := server.CreateDatabase(b)
+	admin, err := sql.Open("pgx", server.URL(database))
+	must(b, err)
+	b.Cleanup(func() { _ = admin.Close() })
+	roles := isolation.Roles{App: database + "_app", Migrator: database + "_migrator", Creates: true}
+	must(b, roles.Create(ctx, admin, isolation.Passwords{App: "app", Migrator: "migrator"}))
+	migrator := server.URLFor(roles.Migrator, "migrator", database)
+	pg = &postgres{}
+	config, err := pgx.ParseConfig(server.URLFor(roles.App, "app", database))
+	must(b, err)
+	pg.scopedWire.attach(config)
+	connector, err := tenantpgx.NewConnectorConfig(config)
+	must(b, err)
+	main := isolation.PostgreSQL{App: connector, Schemas: &isolation.Schemas{Roles: roles}}
+	main.Migrator, err = tenantpgx.NewConnector(migrator)
+	must(b, err)
+	opener, err := tenantpgx.Opener(migrator)
+	must(b, err)
+	main.Databases = &isolation.Databases{Open: opener, Key: make([]byte, 32)}
+	where := isolation.Config{
+		Servers: map[string]isolation.Server{"main": main}, Strategy: strategy, Logger: slog.New(slog.DiscardHandler),
+	}
+	provisioner, err := isolation.NewProvisioner(where, ownTables(fmt.Sprintf(`DO $$ BEGIN
+		CREATE TABLE notes (id bigint PRIMARY KEY, body text NOT NULL);
+		INSERT INTO notes SELECT n, 'note ' || n FROM generate_series(1, %d) n; END $$`, rowsPerTenant)))
+	must(b, err)
+	_, err = provisioner.Setup(ctx)
+	must(b, err)
+	for i := range tenants {
+		t := tenancy.Tenant{ID: fmt.Sprint("t", i), Slug: fmt.Sprint("t", i), Status: tenancy.StatusActive}
+		t.Placement, err = provisioner.Place(ctx, t)
+		must(b, err)
+		t.Placement, err = provisioner.Provision(ctx, t)
+		must(b, err)
+		b.Cleanup(func() { must(b, provisioner.Deprovision(context.Background(), t)) })
+		tenants[i] = tenancy.UnsafeBind(ctx, t, "benchmark")
+		if i == 0 && strategy == tenancy.StrategySchema {
+			schema = t.Placement.Schema
+		}
+		if i == 0 && strategy == tenancy.StrategyDatabase {
+			database = t.Placement.Database
+		}
+	}
+	plain, err := pgx.ParseConfig(server.URL(database)) // the superuser: nothing is checked for it
+	must(b, err)
+	pg.plainWire.attach(plain)
+	pg.plain = stdlib.OpenDB(*plain)
+	b.Cleanup(func() { _ = pg.plain.Close() })
+	db, err := isolation.Open(where)
+	must(b, err)
+	b.Cleanup(func() { _ = db.Close() })
+	pg.scoped = db.DB
+	return pg, tenants, schema
+}
+
+// BenchmarkOwnTables is isolation.DB over tenantpgx.Connector with schema and database, against
+// pgx's stdlib that is told where the table is.
+func BenchmarkOwnTables(b *testing.B) {
+	for _, strategy := range []string{tenancy.StrategySchema, tenancy.StrategyDatabase} {
+		b.Run(strategy, func(b *testing.B) {
+			pg, tenants, schema := openOwn(b, strategy)
+			ctx := tenants[0]
+			table := "notes"
+			if schema != "" {
+				table = schema + ".notes"
+			}
+			budgets := map[string]float64{"ratio": 1.5}
+			scoped := side{op: func() error { return one(ctx, pg.scoped, selectOneScoped, 50) }}
+			if strategy == tenancy.StrategySchema { // whose connections are counted
+				budgets["round-trips/op"] = 1
+				scoped.measured = perOp("round-trips/op", pg.scopedWire.trips.Load)
+			}
+			plain := side{
+				op:       func() error { return one(ctx, pg.plain, "SELECT id, body FROM "+table+" WHERE id = $1", 50) },
+				measured: perOp("round-trips/op", pg.plainWire.trips.Load),
+			}
+			b.Run("one-tenant", func(b *testing.B) { compare(b, budgets, plain, scoped) })
+			turn := 0
+			scoped.op = func() error {
+				turn++
+				return one(tenants[turn%2], pg.scoped, selectOneScoped, 50)
+			}
+			b.Run("two-tenants-in-turn", func(b *testing.B) { compare(b, budgets, plain, scoped) })
+		})
+	}
+}
+
 // BenchmarkPostgres is isolation.DB over tenantpgx.Connector with row_level, against pgx's
 // stdlib with the tenant in the WHERE clause, direct and through PgBouncer in transaction mode.
 func BenchmarkPostgres(b *testing.B) {

@@ -36,7 +36,8 @@ type Config struct {
 // PoolConfig bounds the connections of a [DB], over all its servers and tenants. A zero field
 // takes its default.
 type PoolConfig struct {
-	// MaxConns bounds the open connections. Defaults to 100.
+	// MaxConns bounds the open connections. Defaults to 32: a PostgreSQL server as it is installed
+	// takes 100, for all processes together.
 	MaxConns int
 	// MaxPerTenant bounds the connections in use by one tenant, so that one tenant's flood cannot
 	// starve the others. The system scope counts as one tenant. Defaults to half of MaxConns.
@@ -54,7 +55,7 @@ type PoolConfig struct {
 }
 
 func (c PoolConfig) withDefaults() PoolConfig {
-	c.MaxConns = orDefault(c.MaxConns, 100)
+	c.MaxConns = orDefault(c.MaxConns, 32)
 	c.MaxPerTenant = orDefault(c.MaxPerTenant, max(1, c.MaxConns/2))
 	c.MaxPools = orDefault(c.MaxPools, c.MaxConns)
 	c.MaxIdleTime = orDefault(c.MaxIdleTime, 5*time.Minute)

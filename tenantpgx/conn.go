@@ -32,7 +32,7 @@ type Conn struct {
 	bound    *Tx       // the open transaction
 	lastUse  time.Time // when the server last answered
 	builder  pgx.ExtendedQueryBuilder
-	params   [3][]byte // scratch for the parameters of a binding
+	params   [6][]byte // scratch for the parameters of a binding
 	exchange exchange  // the one on its way
 }
 

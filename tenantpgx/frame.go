@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -24,9 +25,16 @@ type frame struct {
 	explicit bool
 }
 
-// bindSQL binds a transaction; its parameters are a setting's name, its value, and the one that
-// binds nobody. That one first replaces what somebody may have set under the name for the session.
-const bindSQL = "SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_config($1, $2, true)"
+// bindTexts bind a transaction by one setting or two, in one statement. The parameters are each
+// setting's name, its value, and the one that binds nobody. That one first replaces what somebody
+// may have set under the name for the session.
+var bindTexts = [...]string{
+	"SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_config($1, $2, true)",
+	"SELECT pg_catalog.set_config($1, $3, false), pg_catalog.set_config($1, $2, true), " +
+		"pg_catalog.set_config($4, $6, false), pg_catalog.set_config($4, $5, true)",
+}
+
+func isBind(sql string) bool { return slices.Contains(bindTexts[:], sql) }
 
 // discardTemp drops temporary tables at the end of a transaction behind a pooler, where nobody
 // resets the session: they would come before the tables of the next tenant.
@@ -40,6 +48,7 @@ type exchange struct {
 	pipeline *pgconn.Pipeline
 	explicit bool
 	sql      string
+	place    string
 	answers  []answer // what the server will say, in order
 	read     int      // how many of them were read
 }
@@ -62,7 +71,7 @@ func (c *Conn) open(ctx context.Context, f frame, query string) (*exchange, erro
 		return nil, errBusy
 	}
 	x := &c.exchange
-	*x = exchange{conn: c, explicit: f.explicit, sql: query, answers: x.answers[:0]}
+	*x = exchange{conn: c, explicit: f.explicit, sql: query, place: c.place(f), answers: x.answers[:0]}
 	x.pipeline = c.pg.StartPipeline(ctx)
 	for _, name := range c.prepared.takeDropped() {
 		x.pipeline.SendDeallocate(name)
@@ -75,9 +84,8 @@ func (c *Conn) open(ctx context.Context, f frame, query string) (*exchange, erro
 	if f.explicit {
 		x.sendText("BEGIN")
 	}
-	for _, s := range f.bind {
-		c.setParams(s)
-		x.sendStatement(bindSQL, nil, c.params[:], nil, nil)
+	for sql, params := range c.bindings(f.bind) {
+		x.sendStatement(statementKey{sql: sql}, nil, params, nil, nil)
 		x.expect(answer{})
 	}
 	return x, nil
@@ -88,12 +96,29 @@ var errBusy = errors.New("tenantpgx: rows or a batch of this connection are open
 // expect notes what the server will say to the message that was just written.
 func (x *exchange) expect(a answer) { x.answers = append(x.answers, a) }
 
-func (c *Conn) setParams(s isolation.Setting) {
-	c.params[0] = append(c.params[0][:0], s.Name...)
-	c.params[1] = append(c.params[1][:0], s.Value...)
-	c.params[2] = append(c.params[2][:0], s.Off...)
+// bindings returns the statements that bind a transaction, with their parameters, which hold until
+// the next one.
+func (c *Conn) bindings(bind []isolation.Setting) iter.Seq2[string, [][]byte] {
+	return func(yield func(string, [][]byte) bool) {
+		for len(bind) > 0 {
+			n := min(len(bind), len(bindTexts))
+			for i, s := range bind[:n] {
+				c.setParams(c.params[3*i:3*i+3], s)
+			}
+			if !yield(bindTexts[n-1], c.params[:3*n]) {
+				return
+			}
+			bind = bind[n:]
+		}
+	}
+}
+
+func (c *Conn) setParams(params [][]byte, s isolation.Setting) {
+	params[0] = append(params[0][:0], s.Name...)
+	params[1] = append(params[1][:0], s.Value...)
+	params[2] = append(params[2][:0], s.Off...)
 	if s.Off == "" && s.Name == searchPath {
-		c.params[2] = nil // NULL, which for set_config is the login's own
+		params[2] = nil // NULL, which for set_config is the login's own
 	}
 }
 
@@ -104,16 +129,16 @@ func (x *exchange) sendText(sql string) {
 }
 
 // sendStatement writes a statement: by name where the server is sure to know it.
-func (x *exchange) sendStatement(sql string, oids []uint32, params [][]byte, formats, resultFormats []int16) {
+func (x *exchange) sendStatement(key statementKey, oids []uint32, params [][]byte, formats, resultFormats []int16) {
 	c := x.conn
 	if !c.direct {
-		x.pipeline.SendQueryParams(sql, params, oids, formats, resultFormats)
+		x.pipeline.SendQueryParams(key.sql, params, oids, formats, resultFormats)
 		return
 	}
-	s := c.prepared.get(sql)
+	s := c.prepared.get(key)
 	if s == nil {
-		s = c.prepared.add(sql)
-		x.pipeline.SendPrepare(s.name, sql, oids)
+		s = c.prepared.add(key)
+		x.pipeline.SendPrepare(s.name, key.sql, oids)
 		x.expect(answer{prepared: s})
 	}
 	x.pipeline.SendQueryPrepared(s.name, params, formats, resultFormats)
@@ -132,10 +157,8 @@ type call struct {
 func (x *exchange) sendCall(s call, desc *description, b *pgx.ExtendedQueryBuilder) {
 	if desc == nil {
 		x.pipeline.SendQueryParams(s.sql, nil, nil, nil, nil)
-	} else if desc.local { // a name would stand for the types of one schema
-		x.pipeline.SendQueryParams(s.sql, b.ParamValues, desc.ParamOIDs, b.ParamFormats, s.formats.of(desc, b))
 	} else {
-		x.sendStatement(s.sql, desc.ParamOIDs, b.ParamValues, b.ParamFormats, s.formats.of(desc, b))
+		x.sendStatement(statementKey{s.sql, x.place}, desc.ParamOIDs, b.ParamValues, b.ParamFormats, s.formats.of(desc, b))
 	}
 	x.expect(answer{wanted: true})
 }
@@ -143,11 +166,10 @@ func (x *exchange) sendCall(s call, desc *description, b *pgx.ExtendedQueryBuild
 // sendEnd ends a frame, and writes it to the server.
 func (x *exchange) sendEnd(f frame) error {
 	if f.explicit {
-		for _, s := range f.bind {
-			x.conn.setParams(s)
-			// Again: the statement may have set it for the session. The tenant stays bound for what
-			// runs at COMMIT.
-			x.pipeline.SendQueryParams(bindSQL, x.conn.params[:], nil, nil, nil)
+		// Again: the statement may have set it for the session. The tenant stays bound for what
+		// runs at COMMIT.
+		for sql, params := range x.conn.bindings(f.bind) {
+			x.pipeline.SendQueryParams(sql, params, nil, nil, nil)
 			x.expect(answer{})
 		}
 		if !x.conn.direct {
@@ -262,7 +284,7 @@ func (x *exchange) end(ctx context.Context, cause error) (tag pgconn.CommandTag,
 	c.prepared.dropMissing(x.answers)
 	if misdescribed(cause) {
 		c.descriptions.drop(x.sql)
-		c.prepared.drop(x.sql)
+		c.prepared.drop(statementKey{x.sql, x.place})
 	}
 	if x.explicit && !c.pg.IsClosed() && c.pg.TxStatus() != 'I' {
 		_ = c.rollback(ctx) // a connection on which it fails is closed

@@ -7,52 +7,57 @@ const maxStatements = 256
 
 // statements are the prepared statements of a direct connection.
 type statements struct {
-	bySQL   map[string]*statement
+	byKey   map[statementKey]*statement
 	dropped []string // names to deallocate with the next frame
 	serial  int
 }
+
+// statementKey is a text and the schemas in which its names were found. In others it is another
+// statement: the server would make its plan anew each time it comes to it from elsewhere, and its
+// types may be others.
+type statementKey struct{ sql, place string }
 
 // statement is a prepared statement. It exists once the server has said so, whatever became of
 // the transaction around it.
 type statement struct {
 	name   string
-	sql    string
+	key    statementKey
 	exists bool
 }
 
-func (s *statements) get(sql string) *statement { return s.bySQL[sql] }
+func (s *statements) get(key statementKey) *statement { return s.byKey[key] }
 
 // add makes room for a statement and names it.
-func (s *statements) add(sql string) *statement {
-	if s.bySQL == nil {
-		s.bySQL = make(map[string]*statement)
+func (s *statements) add(key statementKey) *statement {
+	if s.byKey == nil {
+		s.byKey = make(map[statementKey]*statement)
 	}
-	if len(s.bySQL) >= maxStatements {
-		for other := range s.bySQL { // any: to know the oldest would cost every execution
-			if other != bindSQL {
+	if len(s.byKey) >= maxStatements {
+		for other := range s.byKey { // any: to know the oldest would cost every execution
+			if !isBind(other.sql) {
 				s.drop(other)
 				break
 			}
 		}
 	}
 	s.serial++
-	added := &statement{name: "tenancy_" + strconv.Itoa(s.serial), sql: sql}
-	s.bySQL[sql] = added
+	added := &statement{name: "tenancy_" + strconv.Itoa(s.serial), key: key}
+	s.byKey[key] = added
 	return added
 }
 
 // made notes that the server has a statement. One that was dropped meanwhile is deallocated.
 func (s *statements) made(m *statement) {
 	m.exists = true
-	if s.bySQL[m.sql] != m {
+	if s.byKey[m.key] != m {
 		s.dropped = append(s.dropped, m.name)
 	}
 }
 
 // drop forgets a statement and remembers to deallocate it.
-func (s *statements) drop(sql string) {
-	if old := s.bySQL[sql]; old != nil {
-		delete(s.bySQL, sql)
+func (s *statements) drop(key statementKey) {
+	if old := s.byKey[key]; old != nil {
+		delete(s.byKey, key)
 		if old.exists {
 			s.dropped = append(s.dropped, old.name)
 		}
@@ -63,7 +68,7 @@ func (s *statements) drop(sql string) {
 func (s *statements) dropMissing(answers []answer) {
 	for _, a := range answers {
 		if a.prepared != nil && !a.prepared.exists {
-			s.drop(a.prepared.sql)
+			s.drop(a.prepared.key)
 		}
 	}
 }
