@@ -3,6 +3,7 @@ package isolation_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -104,6 +105,15 @@ func TestC10TenantsAtDifferentVersions(t *testing.T) {
 				}
 				_, err = c.db.ExecContext(one.ctx, "UPDATE notes SET body = $1", "x")
 				must(t, err)
+				must(t, c.db.InTx(one.ctx, nil, func(tx *sql.Tx) error { // where nothing can be repeated
+					rows, err := tx.QueryContext(one.ctx, "SELECT * FROM notes WHERE body = $1", "x")
+					if err != nil {
+						return err
+					}
+					for rows.Next() { //nolint:revive // the rows are read, and not looked at
+					}
+					return errors.Join(rows.Err(), rows.Close())
+				}))
 			}
 		}
 	})
