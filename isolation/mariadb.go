@@ -24,9 +24,18 @@ type MariaDB struct {
 	// System opens connections as the role system, which may use all databases. A statement in
 	// system scope names the tenant's database. Without it tenancy.AsSystem is refused.
 	System driver.Connector
-	// Open returns the connector for a login, in the language of the driver; see the example. It is
-	// called for each new connection. A program that only serves requests may answer an empty User,
-	// which means the migrator, with an error. Required.
+	// Open returns the connector for a login, in the language of the driver. It is called for each
+	// new connection, and what it opens is checked. A program that only serves requests may answer
+	// an empty User, which means the migrator, with an error. Required. With go-sql-driver/mysql:
+	//
+	//	func(l isolation.Login) (driver.Connector, error) {
+	//		c := base.Clone() // a *mysql.Config with the migrator's User and Passwd
+	//		c.DBName = l.Database
+	//		if l.User != "" {
+	//			c.User, c.Passwd = l.User, l.Password
+	//		}
+	//		return mysql.NewConnector(c)
+	//	}
 	//
 	// The migrator makes databases and logins. It needs CREATE USER ON *.* and, with grant option,
 	// ALL PRIVILEGES ON `t\_%`.*, no more.
@@ -51,7 +60,7 @@ func (m MariaDB) validate() error {
 		errs = append(errs, errors.New("MariaDB.App is nil: give the connector of a login without rights"))
 	}
 	if m.Open == nil {
-		errs = append(errs, errors.New("MariaDB.Open is nil: give a function that connects to a database as a login, such as the example's"))
+		errs = append(errs, errors.New("MariaDB.Open is nil: give a function that connects to a database as a login, as its documentation shows"))
 	}
 	return errors.Join(append(errs, checkKey(m.Key, "MariaDB.Key"))...)
 }

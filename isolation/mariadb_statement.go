@@ -16,7 +16,7 @@ func classifyMariaDB(query string) statementKind {
 		return kindData
 	case "savepoint", "release", "explain", "desc", "describe", "show", "help":
 		return kindLocal
-	case "begin", "start", "commit", "xa", "executable":
+	case "begin", "start", "commit", "end", "abort", "xa", "executable":
 		return kindTransaction
 	case "rollback":
 		if second == "work" {
@@ -39,7 +39,12 @@ func classifyMariaDB(query string) statementKind {
 		if second == "data" || second == "xml" {
 			return kindSession
 		}
-	case "call", "do", "handler", "prepare", "deallocate", "use", "kill":
+	case "prepare":
+		if second == "transaction" {
+			return kindTransaction
+		}
+		return kindSession
+	case "call", "do", "handler", "deallocate", "use", "kill":
 		return kindSession
 	case "create", "drop":
 		if second == "temporary" {
@@ -52,6 +57,19 @@ func classifyMariaDB(query string) statementKind {
 // mariaDBWord is word for MariaDB. An executable comment, which other servers do not read, is the
 // word "executable".
 func mariaDBWord(s string) (first, rest string) {
+	s = skipMariaDB(s)
+	if isExecutableComment(s) {
+		return "executable", s
+	}
+	n := 0
+	for n < len(s) && (isLetter(s[n]) || s[n] == '_') {
+		n++
+	}
+	return lower(s[:n]), s[n:]
+}
+
+// skipMariaDB is skip for MariaDB.
+func skipMariaDB(s string) string {
 	for s != "" {
 		if after, ok := skipMariaDBComment(s); ok {
 			s = after
@@ -62,14 +80,7 @@ func mariaDBWord(s string) (first, rest string) {
 		}
 		s = s[1:]
 	}
-	if isExecutableComment(s) {
-		return "executable", s
-	}
-	n := 0
-	for n < len(s) && (isLetter(s[n]) || s[n] == '_') {
-		n++
-	}
-	return lower(s[:n]), s[n:]
+	return s
 }
 
 func isExecutableComment(s string) bool {
@@ -119,11 +130,8 @@ func severalMariaDB(query string) bool {
 	}
 	for _, escapes := range []bool{true, false} {
 		found := false
-		scanMariaDB(query, escapes, func(s string) bool {
-			if s[0] == ';' {
-				next, rest := mariaDBWord(s)
-				found = found || next != "" || rest != ""
-			}
+		scanMariaDB(skipMariaDB(query), escapes, func(s string) bool {
+			found = found || s[0] == ';' && skipMariaDB(s) != ""
 			return !found
 		})
 		if found {

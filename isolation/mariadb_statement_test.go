@@ -74,6 +74,7 @@ func TestSeveralMariaDB(t *testing.T) {
 		"SELECT 1":                       false,
 		"SELECT 1;":                      false,
 		"SELECT 1; -- done":              false,
+		"; SELECT 1":                     false,
 		"SELECT 1; # done":               false,
 		"SELECT 1; /* done */ ;":         false,
 		"SELECT 'a;b', \"c;d\", `e;f`":   false,

@@ -22,6 +22,9 @@ func (rowLevel) Name() string { return tenancy.StrategyRowLevel }
 
 func (rowLevel) Supports(s Server) error {
 	rows, ok := s.(rowServer)
+	if !ok && s.Engine() == EngineMariaDB {
+		return unsupported(tenancy.StrategyRowLevel, s.Engine(), `use the strategy "schema" or "database" there, or PostgreSQL`)
+	}
 	if !ok {
 		return unsupported(tenancy.StrategyRowLevel, s.Engine(),
 			"nothing in this database can keep rows apart: use the strategy database, or PostgreSQL")

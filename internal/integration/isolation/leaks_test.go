@@ -589,6 +589,9 @@ func TestC20TransactionControl(t *testing.T) {
 			"BEGIN", "begin immediate", " /* x */ COMMIT", "-- y\nROLLBACK", ";END", "START TRANSACTION",
 			"ABORT", "Rollback Work", "/* a /* nested */ b */ commit", "PREPARE TRANSACTION 'x'",
 		} {
+			if isMariaDB(a) && strings.Contains(text, "nested") {
+				continue // comments do not nest there
+			}
 			_, err := c.db.ExecContext(c.acme, text)
 			mustBe(t, err, isolation.ErrTransactionControl)
 			_, err = c.db.QueryContext(c.acme, text)

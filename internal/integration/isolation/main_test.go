@@ -83,6 +83,8 @@ var accesses = []access{
 	{name: "schema by tenantpgx through PgBouncer", shared: true, pooled: true, bound: true, open: openPooledSchemas},
 	{name: "schema by pgx stdlib", shared: true, open: openStdlibSchemas},
 	{name: "database on PostgreSQL", open: openDatabases},
+	{name: "schema on MariaDB", engine: isolation.EngineMariaDB, open: openMariaDBSchemas},
+	{name: "database on MariaDB", engine: isolation.EngineMariaDB, open: openMariaDBDatabases},
 	{name: "database on SQLite", engine: isolation.EngineSQLite, open: openSQLite},
 }
 
