@@ -302,3 +302,17 @@ func TestTypesOfTheTenantsOwn(t *testing.T) {
 		}
 	})
 }
+
+func TestC21TemporaryTablesComeLast(t *testing.T) {
+	t.Parallel()
+	each(t, isSchemas, func(t *testing.T, a access) {
+		c := a.open(t, one)
+		must(t, c.db.InTx(c.acme, nil, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(c.acme, "CREATE TEMP TABLE notes AS SELECT 1::bigint AS id, 'shadow'::text AS body")
+			must(t, err)
+			sees(t, c.acme, tx, "of acme")
+			return nil
+		}))
+		sees(t, c.globex, c.db, "of globex")
+	})
+}
