@@ -337,7 +337,7 @@ func (w *work) finish(stmt *gorm.Statement) {
 
 func (w *work) check(stmt *gorm.Statement, sealed string) error {
 	if w.column != "" && (w.verb == "UPDATE" || w.verb == "DELETE") && !w.filtered {
-		if _, has := stmt.Clauses["WHERE"]; has {
+		if _, has := stmt.Clauses["WHERE"]; has || stmt.AllowGlobalUpdate {
 			return fmt.Errorf("%w: its WHERE was not built by the plugin", ErrUnfiltered)
 		}
 		return nil // gorm.ErrMissingWhereClause is GORM's answer
