@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -21,17 +23,16 @@ import (
 const mariaDBSchema = "CREATE TABLE IF NOT EXISTS notes (id bigint PRIMARY KEY AUTO_INCREMENT, body text NOT NULL)"
 
 func openMariaDBSchemas(t testing.TB, options ...func(*isolation.Config)) *cell {
-	return openMariaDB(t, tenancy.StrategySchema, options)
+	return openMariaDBOn(t, servers.MariaDB(t), tenancy.StrategySchema, options)
 }
 
 func openMariaDBDatabases(t testing.TB, options ...func(*isolation.Config)) *cell {
-	return openMariaDB(t, tenancy.StrategyDatabase, options)
+	return openMariaDBOn(t, servers.MariaDB(t), tenancy.StrategyDatabase, options)
 }
 
-// openMariaDB has the logins that the documentation names, with the rights that it names.
-func openMariaDB(t testing.TB, strategy string, options []func(*isolation.Config)) *cell {
+// openMariaDBOn has the logins that the documentation names, with the rights that it names.
+func openMariaDBOn(t testing.TB, server *servers.MariaDBServer, strategy string, options []func(*isolation.Config)) *cell {
 	t.Helper()
-	server := servers.MariaDB(t)
 	app, appPassword := server.CreateUser(t)
 	system, systemPassword := server.CreateUser(t, "SELECT, INSERT, UPDATE, DELETE ON *.*")
 	migrator, migratorPassword := server.CreateUser(t, "CREATE USER ON *.*", "ALL PRIVILEGES ON `t\\_%`.*", "GRANT OPTION ON `t\\_%`.*")
@@ -479,4 +480,204 @@ func TestRowLevelOnMariaDBIsRefused(t *testing.T) {
 			t.Errorf("the error does not name the strategy %s: %v", remedy, err)
 		}
 	}
+}
+
+// TestC11KilledSessionOnMariaDB has the server end a tenant's sessions.
+func TestC11KilledSessionOnMariaDB(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t)
+		var account string
+		must(t, c.db.QueryRowContext(c.acme, "SELECT current_user()").Scan(&account))
+		user, _, _ := strings.Cut(account, "@")
+		sessions := func(where string) (ids []int) {
+			rows, err := c.admin.Query("SELECT id FROM information_schema.processlist WHERE user = ? AND command <> 'Killed' AND "+where, user)
+			must(t, err)
+			defer rows.Close()
+			for rows.Next() {
+				var id int
+				must(t, rows.Scan(&id))
+				ids = append(ids, id)
+			}
+			must(t, rows.Err())
+			return ids
+		}
+		kill := func(where string) {
+			eventually(t, "a session to kill", func() bool {
+				ids := sessions(where)
+				for _, id := range ids {
+					_, err := c.admin.Exec(fmt.Sprintf("KILL %d", id))
+					must(t, err)
+				}
+				return len(ids) > 0
+			})
+			eventually(t, "the end of the session", func() bool { return len(sessions(where)) == 0 })
+		}
+		t.Run("in a transaction is an error", func(t *testing.T) {
+			tx, err := c.db.BeginTx(c.acme, nil)
+			must(t, err)
+			_, err = tx.ExecContext(c.acme, "INSERT INTO notes (body) VALUES ('never')")
+			must(t, err)
+			kill("command = 'Sleep'")
+			_, err = tx.ExecContext(c.acme, "INSERT INTO notes (body) VALUES ('never either')")
+			if err == nil || errors.Is(err, driver.ErrBadConn) {
+				t.Errorf("got %v", err)
+			}
+			if err := tx.Commit(); err == nil {
+				t.Error("the transaction was committed")
+			}
+			sees(t, c.acme, c.db, "of acme")
+		})
+		t.Run("in a statement is an error and not a second try", func(t *testing.T) {
+			failed := make(chan error, 1)
+			go func() {
+				_, err := c.db.ExecContext(c.acme, "INSERT INTO notes (body) SELECT concat('never', sleep(60))")
+				failed <- err
+			}()
+			kill("info LIKE '%sleep(60)%'")
+			select {
+			case err := <-failed:
+				if err == nil || errors.Is(err, driver.ErrBadConn) {
+					t.Errorf("got %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the statement was tried again")
+			}
+			sees(t, c.acme, c.db, "of acme")
+		})
+		t.Run("of an unused connection is not noticed", func(t *testing.T) {
+			sees(t, c.acme, c.db, "of acme")
+			kill("command = 'Sleep'")
+			sees(t, c.acme, c.db, "of acme")
+		})
+	})
+}
+
+func TestC11RestartOfMariaDB(t *testing.T) {
+	t.Parallel()
+	server := servers.NewMariaDB(t, servers.MariaDBConfig{})
+	c := openMariaDBOn(t, server, tenancy.StrategyDatabase, nil)
+	tx, err := c.db.BeginTx(c.acme, nil)
+	must(t, err)
+	_, err = tx.ExecContext(c.acme, "INSERT INTO notes (body) VALUES ('never')")
+	must(t, err)
+	c.add(t, c.globex, "acknowledged")
+	must(t, server.Kill())
+	if _, err := bodies(c.globex, c.db); err == nil || errors.Is(err, driver.ErrBadConn) {
+		t.Errorf("without a server: %v", err)
+	}
+	must(t, server.Start())
+	if _, err := tx.ExecContext(c.acme, "INSERT INTO notes (body) VALUES ('never either')"); err == nil {
+		t.Error("the transaction goes on after a restart")
+	}
+	if err := tx.Commit(); err == nil {
+		t.Error("the transaction was committed")
+	}
+	sees(t, c.acme, c.db, "of acme")
+	sees(t, c.globex, c.db, "of globex", "acknowledged")
+}
+
+// TestProvisioningOnMariaDBConverges ends the migrator's connections after each number of
+// statements, as kill -9 would, and begins again.
+func TestProvisioningOnMariaDBConverges(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t)
+		p, err := isolation.NewProvisioner(c.config, c.migration)
+		must(t, err)
+		tn := tenant("initech")
+		tn.Placement, err = p.Place(t.Context(), tn)
+		must(t, err)
+		whole := c.config.Servers["main"].(isolation.MariaDB)
+		steps := 0
+		for ; ; steps++ {
+			broken := whole
+			left := steps
+			broken.Open = func(l isolation.Login) (driver.Connector, error) {
+				connector, err := whole.Open(l)
+				if l.User == "" {
+					connector = limited{connector, &left}
+				}
+				return connector, err
+			}
+			config := c.config
+			config.Servers = map[string]isolation.Server{"main": broken}
+			p, err := isolation.NewProvisioner(config, c.migration)
+			must(t, err)
+			if _, err = p.Provision(t.Context(), tn); err == nil {
+				break
+			}
+			mustBe(t, err, errLimit)
+		}
+		if steps < 5 { // the database, its login twice, its rights, the tables
+			t.Errorf("provisioning takes %d statements, so this test cannot end them", steps)
+		}
+		ctx := tenancy.UnsafeBind(t.Context(), tn, "test")
+		c.add(t, ctx, "kept")
+		var group sync.WaitGroup
+		for range 4 { // again, by several at once
+			group.Go(func() {
+				if _, err := p.Provision(t.Context(), tn); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		sees(t, ctx, c.db, "kept")
+		must(t, p.Deprovision(t.Context(), tn))
+	})
+}
+
+var errLimit = errors.New("no statement is left")
+
+// limited opens connections that run a number of statements together.
+type limited struct {
+	driver.Connector
+	left *int
+}
+
+func (l limited) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := l.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return limitedConn{conn.(dollarConn), l.left}, nil
+}
+
+type limitedConn struct {
+	dollarConn
+	left *int
+}
+
+func (c limitedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if *c.left == 0 {
+		return nil, errLimit
+	}
+	*c.left--
+	return c.dollarConn.ExecContext(ctx, query, args)
+}
+
+func TestProvisioningOnMariaDBByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t)
+		p, err := isolation.NewProvisioner(c.config, c.migration)
+		must(t, err)
+		tn := tenant("initech")
+		tn.Placement, err = p.Place(t.Context(), tn)
+		must(t, err)
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				if _, err := p.Provision(t.Context(), tn); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		ctx := tenancy.UnsafeBind(t.Context(), tn, "test")
+		c.add(t, ctx, "mine")
+		sees(t, ctx, c.db, "mine")
+		must(t, p.Deprovision(t.Context(), tn))
+	})
 }
