@@ -58,8 +58,9 @@ const (
 func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 	for wait(ctx, time.Duration(random.Int64N(int64(2*killPause)))) {
 		if h.may(RestartedServer) && time.Since(h.restarted) > restartPause {
-			// A restart is not given up half-way.
-			if err := h.Restart(context.WithoutCancel(ctx)); err != nil {
+			var err error
+			unlabelled(h.base, func() { err = h.Restart(context.WithoutCancel(ctx)) }) // not given up half-way
+			if err != nil {
 				h.tally.failed(err)
 			} else {
 				h.tally.happened(RestartedServer)
@@ -75,7 +76,9 @@ func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 
 // kill kills connections, whatever happens to the context.
 func (h *hunt) kill(ctx context.Context, most int) {
-	n, err := h.Kill(context.WithoutCancel(ctx), most)
+	var n int
+	var err error
+	unlabelled(h.base, func() { n, err = h.Kill(context.WithoutCancel(ctx), most) })
 	if err != nil {
 		h.tally.failed(err)
 	}

@@ -18,6 +18,14 @@ func labelled(ctx context.Context, id string, fn func(ctx context.Context)) {
 	pprof.Do(ctx, pprof.Labels(labelKey, id), fn)
 }
 
+// unlabelled runs fn, which is not the handle's, without the labels of ctx. What it starts is not
+// the handle's either.
+func unlabelled(ctx context.Context, fn func()) {
+	pprof.SetGoroutineLabels(context.Background())
+	defer pprof.SetGoroutineLabels(ctx)
+	fn()
+}
+
 // goroutines returns how many goroutines carry the label, and what they do.
 func goroutines(id string) (n int, stacks string) {
 	var profile bytes.Buffer

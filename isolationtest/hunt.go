@@ -147,7 +147,7 @@ func (h *hunt) run(ctx context.Context) (err error) {
 	}
 	for _, tenant := range h.Tenants {
 		h.ledgers[tenant] = newLedger()
-		if _, err := h.DB.ExecContext(h.Bind(ctx, tenant), "DELETE FROM "+h.Table); err != nil {
+		if _, err := h.targets[0].ExecContext(h.Bind(ctx, tenant), "DELETE FROM "+h.Table); err != nil {
 			return fmt.Errorf("empty the table of tenant %q: %w", tenant, err)
 		}
 		for range h.plan.Workers {

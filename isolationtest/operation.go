@@ -497,7 +497,10 @@ func (w *worker) unbound(nobody context.Context, q querier) {
 }
 
 func (w *worker) pastHandle(ctx context.Context) error {
-	if got, err := readRows(ctx, w.Plain, w.all); err == nil {
+	var got []row
+	var err error
+	unlabelled(w.base, func() { got, err = readRows(ctx, w.Plain, w.all) })
+	if err == nil {
 		w.found(UnboundAccess, "%s: the application's login without the handle read %d rows", w.where(), len(got))
 	}
 	return nil

@@ -111,7 +111,7 @@ func (s texts) slow(r row, seconds float64) (query string, args []any) {
 		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM (WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT %.0f) "+
 			"SELECT count(*) AS c FROM s) WHERE c > 0", seconds*1e7)
 	default:
-		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM (SELECT SLEEP(%g) AS c) AS s WHERE c >= 0", seconds)
+		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM DUAL WHERE SLEEP(%g) = 0", seconds)
 	}
 	return "INSERT INTO " + s.table + " (" + columns + ")" + query, args
 }

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
@@ -40,6 +43,8 @@ var cells = []struct {
 	{"schema by pgx stdlib", onPostgreSQL(tenancy.StrategySchema, direct, standard)},
 	{"database on PostgreSQL", onPostgreSQL(tenancy.StrategyDatabase, direct, pipelined)},
 	{"database on PostgreSQL through PgBouncer", onPostgreSQL(tenancy.StrategyDatabase, pooled, pipelined)},
+	{"schema on MariaDB", onMariaDB(tenancy.StrategySchema)},
+	{"database on MariaDB", onMariaDB(tenancy.StrategyDatabase)},
 	{"database on SQLite", onSQLite},
 }
 
@@ -97,6 +102,7 @@ func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isol
 		s := &site{pg: pg, connect: c, name: pg.CreateDatabase(t)}
 		if pool {
 			s.bouncer = servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 6})
+			supervise(t, s.bouncer)
 		}
 		s.admin = sql.OpenDB(standard(t, pg.URL(s.name)))
 		t.Cleanup(func() { _ = s.admin.Close() })
@@ -104,6 +110,31 @@ func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isol
 		must(t, s.roles.Create(t.Context(), s.admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
 		return s.open(t, strategy)
 	}
+}
+
+// supervise starts a pooler again that has ended by itself, as an operating system does: version
+// 1.18 dies of a cancel request that overtakes its connection (pgbouncer issue 822).
+func supervise(t testing.TB, bouncer *servers.PgBouncerServer) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			conn, err := net.DialTimeout("tcp", bouncer.Addr(), time.Second)
+			if err != nil {
+				t.Logf("PgBouncer has ended and is started again (%v): %v", err, bouncer.Restart())
+				continue
+			}
+			_ = conn.Close()
+			select {
+			case <-ctx.Done():
+			case <-time.After(250 * time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
 }
 
 // site is a PostgreSQL server with a database.
@@ -226,6 +257,83 @@ func (s *site) describe(h *isolationtest.Handle, strategy string, tenants map[st
 			WHERE usename = ANY($1) ORDER BY random() LIMIT nullif($2, 0)) AS x`, logins, most).Scan(&killed)
 		return killed, err
 	}
+}
+
+// onMariaDB sets a server of the test's own up.
+func onMariaDB(strategy string) func(t testing.TB) isolationtest.Handle {
+	return func(t testing.TB) isolationtest.Handle {
+		t.Helper()
+		server := servers.NewMariaDB(t, servers.MariaDBConfig{})
+		open := func(l isolation.Login) (driver.Connector, error) {
+			dsn := server.DSN(l.Database)
+			if l.User != "" {
+				dsn = server.DSNFor(l.User, l.Password, l.Database)
+			}
+			config, err := mysql.ParseDSN(dsn)
+			if err != nil {
+				return nil, err
+			}
+			config.Logger = &mysql.NopLogger{} // a lost connection is what is tested
+			return mysql.NewConnector(config)
+		}
+		user, password := server.CreateUser(t)
+		app, err := open(isolation.Login{User: user, Password: password})
+		must(t, err)
+		root, err := open(isolation.Login{})
+		must(t, err)
+		admin := sql.OpenDB(root)
+		t.Cleanup(func() { _ = admin.Close() })
+		config := isolation.Config{
+			Servers: map[string]isolation.Server{"main": isolation.MariaDB{
+				App: app, Open: open, Key: []byte("0123456789abcdef0123456789abcdef"),
+			}},
+			Strategy: strategy,
+		}
+		h, tenants := handle(t, config, isolation.EngineMariaDB, "")
+		name := func(tenant string) string {
+			return tenants[tenant].Placement.Schema + tenants[tenant].Placement.Database // one of them is empty
+		}
+		h.Plain = sql.OpenDB(app)
+		t.Cleanup(func() { _ = h.Plain.Close() })
+		h.Restart = func(context.Context) error { return server.Restart() }
+		h.SetSession = func(tenant string) []string { return []string{"USE " + name(tenant)} }
+		h.Qualified = func(tenant string) string { return name(tenant) + "." + table }
+		h.Migrate = func(ctx context.Context, tenant, statement string) error {
+			_, err := admin.ExecContext(ctx, strings.ReplaceAll(statement, table, name(tenant)+"."+table))
+			return err
+		}
+		h.Kill = func(ctx context.Context, most int) (int, error) { return killMariaDB(ctx, admin, user, most) }
+		return h
+	}
+}
+
+// killMariaDB ends connections of tenants' logins.
+func killMariaDB(ctx context.Context, admin *sql.DB, app string, most int) (killed int, err error) {
+	rows, err := admin.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE user NOT IN ('root', 'system user', 'unauthenticated user', ?) ORDER BY rand()", app)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return 0, err
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if most > 0 && killed == most {
+			break
+		}
+		if _, err := admin.ExecContext(ctx, fmt.Sprintf("KILL CONNECTION %d", id)); err == nil { // else it has ended
+			killed++
+		}
+	}
+	return killed, nil
 }
 
 func onSQLite(t testing.TB) isolationtest.Handle {
