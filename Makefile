@@ -59,6 +59,10 @@ soak: test-servers ## 64 clients and 3 tenants against the demo for SOAK (60s) o
 leakhunt: test-servers ## search every strategy, engine and access path for leaks, MINUTES (1) each (RUN=regexp)
 	$(SERVERS) TENANCY_LEAKHUNT=$(MINUTES)m go test -count=1 -v -timeout 0 -run '^TestHunt$$$(if $(RUN),/$(RUN))' ./internal/integration/hunt
 
+.PHONY: scale
+scale: test-servers ## 10 000 SQLite files, 500 PostgreSQL databases and a flood, measured
+	$(SERVERS) TENANCY_SCALE=1 go test -count=1 -v -timeout 30m ./internal/integration/scale
+
 .PHONY: bench
 bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)
 	scripts/bench
