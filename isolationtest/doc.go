@@ -14,6 +14,8 @@
 // The tenants and their table belong to the test: both suites delete and write rows in it.
 // [CreateTable] is its DDL.
 //
-// The package does not look at the schema of the application; that is [isolation.RLS.Check]'s to
-// do. It does not look at requests and how they are bound to a tenant either.
+// [Covered] runs the verifier of row_level over the application's own schema, which no statement
+// through a handle can show.
+//
+// The package does not look at requests and how they are bound to a tenant.
 package isolationtest

@@ -45,3 +45,10 @@ func ExampleRun() {
 		isolationtest.Run(t, h)
 	}
 }
+
+// The application's schema, with a file of the findings that somebody has accepted.
+func ExampleCovered() {
+	_ = func(t *testing.T) {
+		isolationtest.Covered(t, db, "testdata/wall.baseline")
+	}
+}

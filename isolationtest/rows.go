@@ -42,7 +42,7 @@ func needsReplace(h Handle) string {
 // bySchema names what a statement through the handle cannot show.
 func bySchema(what string) func(Handle) string {
 	return func(Handle) string {
-		return what + " of the application's schema are not seen through a handle: check the schema with isolation.RLS"
+		return what + " of the application's schema are not seen through a handle: see Covered"
 	}
 }
 
