@@ -1,9 +1,9 @@
 // Package isolation answers the question "where does this statement run, and as whom?": its
 // [DB] is an ordinary *sql.DB whose every call runs inside the tenant of its context.
 //
-// [Open] takes the servers that hold tenants' data and a strategy: row_level (one database for
-// all, PostgreSQL's row security is the wall) or database (one database per tenant, here one
-// SQLite file). Handlers keep using database/sql; without a tenant in the context they get
+// [Open] takes the servers that hold tenants' data and a strategy: row_level (shared tables, with
+// PostgreSQL's row security as the wall), schema (tables of the tenant's own in a shared database) or
+// database (a database of the tenant's own; on SQLite a file). Tenants may differ. Handlers keep using database/sql; without a tenant in the context they get
 // tenancy.ErrNoTenant and never rows.
 //
 //	db, err := isolation.Open(isolation.Config{
