@@ -535,6 +535,8 @@ func TestPoolConn(t *testing.T) {
 			}
 			_, err = c.Exec(w.acme, "VACUUM") // runs, unbound
 			must(t, err)
+			_, err = c.Exec(w.acme, "DO $$ BEGIN INSERT INTO notes (body) VALUES ('never'); COMMIT; END $$")
+			mustBe(t, err, isolation.ErrNoTransaction)
 			must(t, c.Ping(w.acme))
 			tx, err := c.Begin(w.acme)
 			must(t, err)

@@ -527,6 +527,24 @@ func TestC15PoolRowsLeftOpen(t *testing.T) {
 			rows.Close()
 			w.bothSee(t)
 		})
+		t.Run("of a transaction go on after what was refused between", func(t *testing.T) {
+			must(t, pgx.BeginFunc(w.acme, w.pool, func(tx pgx.Tx) error {
+				rows, err := tx.Query(w.acme, many)
+				must(t, err)
+				rows.Next()
+				if _, err := tx.Exec(w.acme, "SELECT 1"); err == nil {
+					t.Error("ran a statement between rows")
+				}
+				n := 1
+				for rows.Next() {
+					n++
+				}
+				if n != 20000 || rows.Err() != nil {
+					t.Errorf("%d rows, %v", n, rows.Err())
+				}
+				return second(tx.Exec(w.acme, "SELECT 1"))
+			}))
+		})
 		t.Run("of a batch", func(t *testing.T) {
 			var b pgx.Batch
 			b.Queue(many)
