@@ -183,8 +183,10 @@ func TestRLSTenantMustBeOfTheColumnsType(t *testing.T) {
 	s.rls.Tables = append(s.rls.Tables, isolation.Table{Name: "short", Type: "varchar(3)"}, isolation.Table{Name: "small", Type: "smallint"})
 	must(t, s.rls.Apply(t.Context(), s.migrator))
 	for _, insert := range []struct{ id, statement string }{
-		{acmeID, "INSERT INTO customers (email) VALUES ('a')"}, {"7", "INSERT INTO sales.accounts (id) VALUES (1)"},
-		{"acm", "INSERT INTO short DEFAULT VALUES"}, {"7", "INSERT INTO small DEFAULT VALUES"},
+		{acmeID, "INSERT INTO customers (email) VALUES ('a')"},
+		{"7", "INSERT INTO sales.accounts (id) VALUES (1)"},
+		{"acm", "INSERT INTO short DEFAULT VALUES"},
+		{"7", "INSERT INTO small DEFAULT VALUES"},
 	} {
 		n, err := s.exec(t, insert.id, insert.statement)
 		if n != 1 || err != nil {

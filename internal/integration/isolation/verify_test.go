@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -123,6 +124,8 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 		}
 	}
 	delete(logins, "superuser")
+	guide, err := os.ReadFile("../../../docs/ADOPTION.md")
+	must(t, err)
 	for _, c := range []struct{ want, plant, repair string }{
 		{"role-missing role %app%", "ALTER ROLE %app% RENAME TO %app%_x", "ALTER ROLE %app%_x RENAME TO %app%;\nALTER ROLE %app% PASSWORD 'a'"},
 		{"role-superuser role %app%", "ALTER ROLE %app% SUPERUSER", "ALTER ROLE %app% NOSUPERUSER"},
@@ -258,6 +261,9 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 		{"index-unused index leak on public.customers", "CREATE INDEX leak ON customers (tenant_id, lower(email))", "DROP INDEX leak"},
 		{"index-unused index leak on public.customers", "CREATE INDEX leak ON customers (credit)", "DROP INDEX leak"},
 	} {
+		if kind, _, _ := strings.Cut(c.want, " "); !strings.Contains(string(guide), "| `"+kind+"` |") {
+			t.Errorf("docs/ADOPTION.md does not explain %s", kind)
+		}
 		s.run(t, s.admin, c.plant)
 		for login, db := range logins {
 			if got, want := s.found(t, db), s.named(c.want); got != want {

@@ -114,7 +114,7 @@ func granted(app, others string) string {
 var TableStates = with + `
 SELECT l.i, ` + defaultStands + `, coalesce(l.attnotnull, false), ` + indexStands + `, l.relrowsecurity, l.relforcerowsecurity,
        ` + policyStands(0, PolicyTenant) + `, ` + policyStands(1, PolicySystem) + `, ` + policyStands(2, PolicyLegacy) + `,
-       ` + granted("{DELETE,INSERT,SELECT,UPDATE}", "{DELETE,INSERT,SELECT,UPDATE}") + ` AND ` + sequencesStand + `
+       ` + granted("{DELETE,INSERT,SELECT,UPDATE}", "{DELETE,INSERT,SELECT,UPDATE}") + `, ` + sequencesStand + `
 FROM input, listed l ORDER BY l.i`
 
 func policyStands(i int, name string) string {
@@ -131,13 +131,16 @@ SELECT l.kind, l.i, CASE l.kind WHEN 'shared' THEN ` + granted("{SELECT}", "{DEL
             AND (j ->> 'system' = '' OR coalesce((SELECT has_table_privilege(r.oid, l.oid, 'SELECT') FROM pg_roles r WHERE r.rolname = j ->> 'system'), false)) END
 FROM input, others l ORDER BY l.kind, l.i`
 
+// functionStands tells whether the function f is as generated.
+const functionStands = `EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = j ->> 'schema' AND p.proname = f.name AND p.prosrc = f.body AND NOT p.prosecdef
+      AND p.provolatile = f.volatility::"char" AND (p.proconfig IS NULL) = (f.volatility = 's'))`
+
 // FunctionsStand answers whether the wall's functions are as generated and the roles may use the
 // schemas.
 const FunctionsStand = with + `
-SELECT NOT EXISTS (SELECT FROM json_to_recordset(j -> 'functions') AS f(name text, body text)
-           WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-               WHERE n.nspname = j ->> 'schema' AND p.proname = f.name AND p.prosrc = f.body
-                 AND NOT p.prosecdef AND p.proconfig IS NULL AND p.provolatile = 's'))
+SELECT NOT EXISTS (SELECT FROM json_to_recordset(j -> 'functions') AS f(name text, body text, volatility text)
+           WHERE NOT ` + functionStands + `)
    AND NOT EXISTS (SELECT FROM json_array_elements_text(j -> 'schemas') s(name) CROSS JOIN json_array_elements_text(j -> 'users') u(role)
            LEFT JOIN pg_roles r ON r.rolname = u.role LEFT JOIN pg_namespace n ON n.nspname = s.name
            WHERE NOT coalesce(has_schema_privilege(r.oid, n.oid, 'USAGE'), false))

@@ -172,10 +172,8 @@ CROSS JOIN LATERAL (SELECT '0'::oid = ANY (p.polroles) OR EXISTS (
     SELECT FROM app, unnest(p.polroles) o(oid) WHERE o.oid <> 0 AND pg_has_role(app.oid, o.oid, 'MEMBER')) AS app) opens
 UNION ALL
 SELECT 'function-changed', format('function %I.%I', j ->> 'schema', f.name), 'is missing or not as it is generated', 'apply RLS.Up'
-FROM input CROSS JOIN json_to_recordset(j -> 'functions') AS f(name text, body text)
-WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = j ->> 'schema' AND p.proname = f.name AND p.prosrc = f.body
-      AND NOT p.prosecdef AND p.proconfig IS NULL AND p.provolatile = 's')
+FROM input CROSS JOIN json_to_recordset(j -> 'functions') AS f(name text, body text, volatility text)
+WHERE NOT ` + functionStands + `
 UNION ALL
 SELECT 'grant-' || lower(g.privilege), 'table ' || l.object || coalesce(' (' || quote_ident(nullif(g.col, '')) || ')', ''),
        format('the application''s role has %s, %s', g.privilege, CASE g.privilege WHEN 'TRUNCATE' THEN 'which empties it for every tenant'

@@ -147,10 +147,11 @@ func (w Wall) Schemas() []string {
 
 // Function is a function of the wall.
 type Function struct {
-	Name      string `json:"name"`
-	Body      string `json:"body"`
-	signature string
-	language  string
+	Name       string `json:"name"`
+	Body       string `json:"body"`
+	Volatility string `json:"volatility"` // as in pg_proc
+	signature  string
+	language   string
 }
 
 // Functions returns the functions of the wall in the order of their definition. Those that the
@@ -163,7 +164,15 @@ func (w Wall) Functions() ([]Function, error) {
 	}
 	s := Ident(w.Schema)
 	functions := []Function{{
-		Name: "tenancy_unbound", signature: "() RETURNS text", language: "plpgsql",
+		Name: sealFunction, signature: "(policy_table regclass, policy_name text, stamp text) RETURNS void", language: "plpgsql",
+		Volatility: "v", Body: `
+BEGIN
+    EXECUTE (SELECT format('COMMENT ON POLICY %I ON %s IS %L', policy_name, policy_table, stamp || ` + policySeal + `)
+             FROM pg_policy pl WHERE pl.polname = policy_name AND pl.polrelid = policy_table);
+END
+`,
+	}, {
+		Name: "tenancy_unbound", Volatility: "s", signature: "() RETURNS text", language: "plpgsql",
 		Body: `
 BEGIN
     RAISE EXCEPTION 'no tenant is bound to this transaction'
@@ -172,7 +181,7 @@ BEGIN
 END
 `,
 	}, {
-		Name: TenantFunction, signature: "() RETURNS text", language: "sql",
+		Name: TenantFunction, Volatility: "s", signature: "() RETURNS text", language: "sql",
 		Body: fmt.Sprintf(`
     SELECT CASE WHEN pg_catalog.current_setting(%[2]s, true) <> ''
                 THEN pg_catalog.current_setting(%[2]s, true)
@@ -189,7 +198,7 @@ END
 		return functions, nil
 	}
 	functions = append(functions, Function{
-		Name: "tenancy_mismatch", signature: "(kind text) RETURNS text", language: "plpgsql",
+		Name: "tenancy_mismatch", Volatility: "s", signature: "(kind text) RETURNS text", language: "plpgsql",
 		Body: fmt.Sprintf(`
 BEGIN
     RAISE EXCEPTION 'tenant id %% is no %%', pg_catalog.quote_literal(%s.tenancy_tenant()), kind
@@ -208,7 +217,7 @@ END
 			pattern = `'^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'`
 		}
 		functions = append(functions, Function{
-			Name: TenantFunction + "_" + cast, signature: "() RETURNS " + cast, language: "sql",
+			Name: TenantFunction + "_" + cast, Volatility: "s", signature: "() RETURNS " + cast, language: "sql",
 			Body: fmt.Sprintf(`
     SELECT CASE WHEN %[1]s.tenancy_tenant() OPERATOR(pg_catalog.~) %[3]s
                 THEN %[1]s.tenancy_tenant()::pg_catalog.%[4]s
@@ -223,8 +232,12 @@ END
 var catalogName = map[string]string{"uuid": "uuid", "smallint": "int2", "integer": "int4", "bigint": "int8"}
 
 func (f Function) create(schema string) string {
-	return fmt.Sprintf("CREATE OR REPLACE FUNCTION %s.%s%s\n    LANGUAGE %s STABLE PARALLEL SAFE AS $tenancy$%s$tenancy$;\n",
-		Ident(schema), f.Name, f.signature, f.language, f.Body)
+	options := "STABLE PARALLEL SAFE"
+	if f.Volatility == "v" {
+		options = "SET search_path TO pg_catalog, pg_temp"
+	}
+	return fmt.Sprintf("CREATE OR REPLACE FUNCTION %s.%s%s\n    LANGUAGE %s %s AS $tenancy$%s$tenancy$;\n",
+		Ident(schema), f.Name, f.signature, f.language, options, f.Body)
 }
 
 // policy is a policy of a walled table.
@@ -257,36 +270,28 @@ func (p policy) stamp(t Table) string {
 }
 
 // policySeal is what the server made of the policy pl, as one value.
-const policySeal = `pg_catalog.md5(pg_catalog.concat_ws('|', pl.polcmd::text, pl.polpermissive::text,
-           (SELECT pg_catalog.string_agg(coalesce(r.rolname, ''), ',' ORDER BY r.rolname)
-            FROM pg_catalog.unnest(pl.polroles) o(oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = o.oid),
-           coalesce(pg_catalog.pg_get_expr(pl.polqual, pl.polrelid), 'none'),
-           coalesce(pg_catalog.pg_get_expr(pl.polwithcheck, pl.polrelid), 'none')))`
+const policySeal = `md5(concat_ws('|', pl.polcmd::text, pl.polpermissive::text,
+           (SELECT string_agg(coalesce(r.rolname, ''), ',' ORDER BY r.rolname)
+            FROM unnest(pl.polroles) o(oid) LEFT JOIN pg_roles r ON r.oid = o.oid),
+           coalesce(pg_get_expr(pl.polqual, pl.polrelid), 'none'), coalesce(pg_get_expr(pl.polwithcheck, pl.polrelid), 'none')))`
 
-// seal writes the comment of a policy.
+// sealFunction writes the comment of a policy.
+const sealFunction = "tenancy_seal"
+
 func (p policy) seal(t Table) string {
-	table, _ := Literal(t.String()) // names were checked
-	return fmt.Sprintf(`DO $tenancy$
-DECLARE path text := pg_catalog.current_setting('search_path');
-BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    EXECUTE (SELECT pg_catalog.format('COMMENT ON POLICY %[1]s ON %%s IS %%L', %[2]s, '%[3]s' || %[4]s)
-             FROM pg_catalog.pg_policy pl WHERE pl.polname = '%[1]s' AND pl.polrelid = %[2]s::pg_catalog.regclass);
-    PERFORM pg_catalog.set_config('search_path', path, true);
-END
-$tenancy$`, p.name, table, p.stamp(t), policySeal)
+	return fmt.Sprintf("SELECT %s.%s(%s, '%s', '%s')", Ident(t.Functions), sealFunction, literal(t.String()), p.name, p.stamp(t))
 }
 
 // State is what stands already of the wall of a table.
 type State struct {
 	Default, NotNull, Index, Enabled, Forced bool
 	Policies                                 [3]bool // tenant, system, legacy
-	Granted                                  bool
+	Granted, Sequences                       bool
 }
 
 // Stands reports whether nothing is missing.
 func (s State) Stands() bool {
-	return s == State{true, true, true, true, true, [3]bool{true, true, true}, true}
+	return s == State{true, true, true, true, true, [3]bool{true, true, true}, true, true}
 }
 
 // script collects statements.
@@ -327,7 +332,13 @@ func (w Wall) UpTable(t Table, have State) string {
 	}
 	b.WriteString(w.upSecurity(t, have))
 	if !have.Granted {
-		b.WriteString(w.grant(t))
+		b.line("REVOKE ALL ON TABLE %s FROM %s", t, Ident(w.App))
+		for _, role := range w.users() {
+			b.line("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO %s", t, Ident(role))
+		}
+	}
+	if !have.Sequences {
+		b.WriteString(w.grantSequences(t.Name, w.users()))
 	}
 	return b.String()
 }
@@ -351,16 +362,6 @@ func (w Wall) upSecurity(t Table, have State) string {
 	if !have.Forced {
 		b.line("ALTER TABLE %s FORCE ROW LEVEL SECURITY", t)
 	}
-	return b.String()
-}
-
-func (w Wall) grant(t Table) string {
-	var b script
-	b.line("REVOKE ALL ON TABLE %s FROM %s", t, Ident(w.App))
-	for _, role := range w.users() {
-		b.line("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO %s", t, Ident(role))
-	}
-	b.WriteString(w.grantSequences(t.Name, w.users()))
 	return b.String()
 }
 
@@ -442,6 +443,7 @@ func (w Wall) Down() string {
 	b.line("DROP FUNCTION IF EXISTS %s.tenancy_mismatch(text)", Ident(w.Schema))
 	b.line("DROP FUNCTION IF EXISTS %s.tenancy_tenant()", Ident(w.Schema))
 	b.line("DROP FUNCTION IF EXISTS %s.tenancy_unbound()", Ident(w.Schema))
+	b.line("DROP FUNCTION IF EXISTS %s.%s(regclass, text, text)", Ident(w.Schema), sealFunction)
 	return b.String()
 }
 
