@@ -88,6 +88,9 @@ func TestSeveralMariaDB(t *testing.T) {
 		`SELECT 'a\''; COMMIT; SELECT '`: true, // where it escapes
 		"SELECT 1 --; COMMIT":            true, // two minus signs
 		"SELECT 1; /*! COMMIT */":        true,
+		"SELECT 1 # it's\n; COMMIT":      true,
+		"SELECT 1 -- it's\n; COMMIT":     true,
+		"SELECT 1 /* it's */; COMMIT":    true,
 		"SELECT `a\\`; COMMIT":           true,
 		"SELECT 1 /* /* */ ; COMMIT":     true,
 	} {
