@@ -333,7 +333,7 @@ func readStates(ctx context.Context, tx *sql.Tx, w dialect.Wall) (states, error)
 		var i int
 		var t dialect.State
 		p := &t.Policies
-		if err := rows.Scan(&i, &t.Default, &t.NotNull, &t.Index, &t.Enabled, &t.Forced, &p[0], &p[1], &p[2], &t.Granted, &t.Sequences); err != nil {
+		if err := rows.Scan(&i, &t.Default, &t.NotNull, &t.Index, &t.Enabled, &t.Forced, &p[0], &p[1], &p[2], &t.Granted, &t.Parts); err != nil {
 			return err
 		}
 		s.tables[i-1] = t

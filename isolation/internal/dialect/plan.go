@@ -60,12 +60,12 @@ ORDER BY l.i, c.relname`
 
 // OldReference is a foreign key between two tables with the tenant's id that does not compare it.
 type OldReference struct {
-	Table, Parent     int // numbers from 1
-	Constraint        string
-	Columns, Keys     string // quoted, with commas
+	Table, Parent      int // numbers from 1
+	Constraint         string
+	Columns, Keys      string // quoted, with commas
 	OnDelete, OnUpdate string
-	Deferrable        string
-	Refused           string // why the plan cannot replace it, or ""
+	Deferrable         string
+	Refused            string // why the plan cannot replace it, or ""
 }
 
 // New is the name of the foreign key with the tenant, until it takes the old one's.

@@ -99,6 +99,11 @@ const sequencesStand = `NOT EXISTS (
       AND NOT coalesce(has_sequence_privilege(r.oid, s.oid, 'USAGE')
           AND (u.role <> j ->> 'system' OR has_sequence_privilege(r.oid, s.oid, 'SELECT')), false))`
 
+// partitionsStand tells whether the system may read the partitions of the table l.
+const partitionsStand = `(l.relkind <> 'p' OR j ->> 'system' = '' OR NOT EXISTS (
+    SELECT FROM pg_partition_tree(l.oid) p LEFT JOIN pg_roles r ON r.rolname = j ->> 'system'
+    WHERE p.level > 0 AND NOT coalesce(has_table_privilege(r.oid, p.relid, 'SELECT'), false)))`
+
 // granted tells whether the role app has just these rights on the table l, from grants to itself,
 // and the other roles at least those that follow.
 func granted(app, others string) string {
@@ -114,7 +119,7 @@ func granted(app, others string) string {
 var TableStates = with + `
 SELECT l.i, ` + defaultStands + `, coalesce(l.attnotnull, false), ` + indexStands + `, l.relrowsecurity, l.relforcerowsecurity,
        ` + policyStands(0, PolicyTenant) + `, ` + policyStands(1, PolicySystem) + `, ` + policyStands(2, PolicyLegacy) + `,
-       ` + granted("{DELETE,INSERT,SELECT,UPDATE}", "{DELETE,INSERT,SELECT,UPDATE}") + `, ` + sequencesStand + `
+       ` + granted("{DELETE,INSERT,SELECT,UPDATE}", "{DELETE,INSERT,SELECT,UPDATE}") + `, ` + sequencesStand + ` AND ` + partitionsStand + `
 FROM input, listed l ORDER BY l.i`
 
 func policyStands(i int, name string) string {

@@ -286,7 +286,7 @@ func (p policy) seal(t Table) string {
 type State struct {
 	Default, NotNull, Index, Enabled, Forced bool
 	Policies                                 [3]bool // tenant, system, legacy
-	Granted, Sequences                       bool
+	Granted, Parts                           bool
 }
 
 // Stands reports whether nothing is missing.
@@ -337,8 +337,9 @@ func (w Wall) UpTable(t Table, have State) string {
 			b.line("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO %s", t, Ident(role))
 		}
 	}
-	if !have.Sequences {
+	if !have.Parts {
 		b.WriteString(w.grantSequences(t.Name, w.users()))
+		b.WriteString(w.grantPartitions(t.Name))
 	}
 	return b.String()
 }
@@ -414,6 +415,22 @@ BEGIN
 END
 $tenancy$;
 `, relation, grants)
+}
+
+// grantPartitions lets the system read a table's partitions by their own names, as pg_dump does.
+func (w Wall) grantPartitions(n Name) string {
+	if w.System == "" {
+		return ""
+	}
+	return fmt.Sprintf(`DO $tenancy$
+DECLARE t regclass;
+BEGIN
+    FOR t IN SELECT relid FROM pg_catalog.pg_partition_tree(%s::regclass) WHERE level > 0 LOOP
+        EXECUTE 'GRANT SELECT ON TABLE ' || t::text || ' TO ' || %s;
+    END LOOP;
+END
+$tenancy$;
+`, literal(n.String()), literal(Ident(w.System)))
 }
 
 // literal quotes what was checked to contain no NUL byte.
