@@ -138,7 +138,7 @@ func (h Handle) validate() error {
 	if h.Engine == "" {
 		fail("Engine is empty: name the database, such as isolation.EnginePostgreSQL")
 	}
-	if sorted := slices.Sorted(slices.Values(h.Tenants)); len(slices.Compact(sorted)) < 2 || len(sorted) < len(h.Tenants) {
+	if distinct := slices.Compact(slices.Sorted(slices.Values(h.Tenants))); len(distinct) < max(2, len(h.Tenants)) {
 		fail("Tenants are %q: name at least two, each once", h.Tenants)
 	}
 	for _, name := range []string{h.Table, h.TenantColumn} {
