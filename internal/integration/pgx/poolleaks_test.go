@@ -319,7 +319,22 @@ func TestC10PoolMeetsAChangedTable(t *testing.T) {
 				}
 			}
 		}
-		must(t, second(w.admin.Exec("ALTER TABLE notes ALTER COLUMN extra0 TYPE text")))
+		batch := func(ctx context.Context) error {
+			var b pgx.Batch
+			b.Queue("INSERT INTO notes (body) VALUES ('batch')")
+			b.Queue("SELECT * FROM notes")
+			b.Queue("DELETE FROM notes WHERE body = 'batch'")
+			return w.pool.SendBatch(ctx, &b).Close()
+		}
+		must(t, batch(w.acme))
+		must(t, second(w.admin.Exec("ALTER TABLE notes ADD COLUMN more int")))
+		if err := batch(w.other); err == nil {
+			t.Error("a batch over a changed table was repeated in part")
+		}
+		w.bothSee(t) // all of it was taken back
+		must(t, batch(w.other))
+		must(t, batch(w.acme))
+		must(t, second(w.admin.Exec("ALTER TABLE notes DROP COLUMN more, ALTER COLUMN extra0 TYPE text")))
 		if n := columns(w.acme, w.pool); n != before+3 {
 			t.Errorf("%d columns", n)
 		}
