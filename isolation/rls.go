@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"regexp"
 	"strings"
 	"time"
@@ -166,18 +165,25 @@ func (r RLS) validate() error {
 
 // validate checks a table beside its names; full is the same with its defaults.
 func (t Table) validate(full dialect.Table) error {
-	errs := []error{checkName(full.Column)}
+	var errs []error
+	name := func(field, value string) {
+		if err := checkName(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", field, err))
+		}
+	}
 	if _, ok := dialect.ColumnType(full.Type); !ok {
 		errs = append(errs, fmt.Errorf("type %q: a tenant's id is text, varchar, uuid, smallint, integer or bigint; "+
 			"in other types two ids can be equal", full.Type))
 	}
 	if t.Via == nil {
+		name("Column", full.Column)
 		return errors.Join(errs...)
 	}
+	name("Via.Column", full.Column)
+	name("Via.Key", full.Via.Key)
 	if t.Column != "" || t.Type != "" {
 		errs = append(errs, errors.New("it has Via, and a Column or Type: a row says in one way whose it is"))
 	}
-	errs = append(errs, checkName(full.Via.Key))
 	for via := full.Via; via != nil; via = via.Parent.Via {
 		if via.Parent.Column == "" {
 			errs = append(errs, fmt.Errorf("its Via leads to %s, which is not in Tables or leads back to itself: "+
@@ -427,7 +433,7 @@ func repeatLocked(ctx context.Context, fn func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(err, context.Cause(ctx))
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pause):
 		}
 		pause = min(2*pause, maxLockPause)
 	}

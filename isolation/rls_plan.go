@@ -71,7 +71,7 @@ func (r RLS) Plan(ctx context.Context, db *sql.DB, adopt Adoption) (Plan, error)
 		return Plan{}, err
 	}
 	p := planner{wall: r.wall(), adopt: adopt}
-	p.Plan.down = p.wall.Down()
+	p.down = p.wall.Down()
 	err := r.look(ctx, db, func(tx *sql.Tx, input string) error { return p.read(ctx, tx, input) })
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the wall: %w", err)
@@ -136,7 +136,7 @@ func (p *planner) write() error {
 		if err != nil {
 			return err
 		}
-		p.script("", "wall", functions)
+		p.security("", functions)
 	}
 	for i, t := range p.wall.Tables {
 		p.column(i, t)
@@ -158,16 +158,16 @@ func (p *planner) write() error {
 		}
 	}
 	for i, t := range p.wall.Tables {
-		p.script(t.String(), "wall", p.wall.UpSecurity(t, p.states.tables[i]))
+		p.security(t.String(), p.wall.UpSecurity(t, p.states.tables[i]))
 	}
 	for i, n := range p.wall.Shared {
 		if !p.states.shared[i] {
-			p.script(n.String(), "wall", p.wall.UpShared(n))
+			p.security(n.String(), p.wall.UpShared(n))
 		}
 	}
 	for i, n := range p.wall.Private {
 		if !p.states.private[i] {
-			p.script(n.String(), "wall", p.wall.UpPrivate(n))
+			p.security(n.String(), p.wall.UpPrivate(n))
 		}
 	}
 	p.oldKeys()
@@ -304,9 +304,10 @@ func (p *planner) online(t dialect.Table, phase, statement string) {
 	p.add(t.String(), phase, statement, true)
 }
 
-func (p *planner) script(table, phase, script string) {
+// security adds the statements of a script that puts up a part of the wall.
+func (p *planner) security(table, script string) {
 	for _, statement := range dialect.Split(script) {
-		p.add(table, phase, statement, false)
+		p.add(table, "wall", statement, false)
 	}
 }
 

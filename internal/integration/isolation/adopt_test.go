@@ -5,17 +5,21 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/internal/integration/servers"
 	"lexigram.dev/tenancy/isolation"
+	"lexigram.dev/tenancy/tenantgoose"
 )
 
 // legacySchema is what one customer has used so far.
@@ -285,6 +289,45 @@ INSERT INTO order_lines (order_id) SELECT id FROM orders`)
 	}
 	if n := s.count(t, acmeID, "order_lines"); n != 500 {
 		t.Errorf("%d of 500 lines", n)
+	}
+}
+
+func TestPlanAsText(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]func(t *testing.T, s *shop, plan isolation.Plan){
+		"psql": func(t *testing.T, s *shop, plan isolation.Plan) {
+			file := filepath.Join(t.TempDir(), "plan.sql")
+			must(t, os.WriteFile(file, []byte(plan.SQL()), 0o600))
+			if out, err := client(t, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", file, s.pg.URLFor(s.rls.Roles.Migrator, "m", s.name)); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		},
+		"goose": func(t *testing.T, s *shop, plan isolation.Plan) {
+			migrations, err := tenantgoose.New(map[isolation.Engine]fs.FS{
+				isolation.EnginePostgreSQL: fstest.MapFS{"00001_tenants.sql": {Data: []byte(plan.Goose())}},
+			})
+			must(t, err)
+			_, err = migrations.Migrate(t.Context(), isolation.Target{DB: s.migrator, Engine: isolation.EnginePostgreSQL, Name: "main"})
+			must(t, err)
+			s.rls.Private = []string{"goose_db_version"}
+			must(t, s.rls.Apply(t.Context(), s.migrator))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := openLegacy(t)
+			s.run(t, s.migrator, "INSERT INTO customers (email) SELECT 'c' || i FROM generate_series(1, 500) i;\nINSERT INTO orders (customer_id) SELECT id FROM customers")
+			s.rls.Tables, s.rls.Roles.Legacy = adopted, ""
+			plan, err := s.rls.Plan(t.Context(), s.migrator, isolation.Adoption{Tenant: acmeID})
+			must(t, err)
+			run(t, s, plan)
+			if got := s.found(t, s.app); got != "" {
+				t.Errorf("the verifier found:\n%s", got)
+			}
+			if n := s.count(t, acmeID, "orders"); n != 500 {
+				t.Errorf("%d of 500 orders", n)
+			}
+		})
 	}
 }
 
