@@ -274,6 +274,9 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 		if kind == kindTransaction || kind == kindEnds {
 			return kind, ErrTransactionControl
 		}
+		if err := c.tx.settle(ctx); err != nil {
+			return kind, err
+		}
 	} else {
 		if err := c.prepareSession(ctx); err != nil {
 			return kind, err
@@ -289,6 +292,9 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 	c.used = true
 	if (kind == kindSession || kind == kindEnds) && (c.route.Engine == EnginePostgreSQL || c.route.Engine == EngineMariaDB) {
 		c.inner.dirty = true
+		if c.tx != nil {
+			c.tx.doubt = c.route.Engine == EngineMariaDB
+		}
 	}
 	return kind, nil
 }

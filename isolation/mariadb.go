@@ -182,14 +182,7 @@ func askMariaDBSession(ctx context.Context, conn driver.Conn) (s mariaDBSession,
 	if err := rows.Next(values); err != nil {
 		return s, fmt.Errorf("ask whose session it is: %w", err)
 	}
-	for i, to := range []*string{&s.account, &s.database, &s.autocommit} {
-		if text, ok := values[i].([]byte); ok {
-			*to = string(text)
-		} else {
-			*to = fmt.Sprint(values[i])
-		}
-	}
-	return s, nil
+	return mariaDBSession{asText(values[0]), asText(values[1]), asText(values[2])}, nil
 }
 
 // check makes sure that MariaDB.Open did as it was told: with one login for all the wall would be
@@ -309,4 +302,35 @@ func (m MariaDB) deprovision(ctx context.Context, t tenancy.Tenant, name string)
 		}
 	}
 	return nil
+}
+
+// settle asks whether the transaction is still open after a statement such as CALL of a procedure,
+// which may have a COMMIT in it. If it is not, what has run is committed and nothing more runs.
+func (t *tx) settle(ctx context.Context) error {
+	if !t.doubt {
+		return nil
+	}
+	rows, err := innerQuery(ctx, t.conn.inner.Conn, dialect.MariaDBInTransaction, nil)
+	if err != nil {
+		return t.conn.failed(err, false)
+	}
+	open := make([]driver.Value, 1)
+	err = errors.Join(rows.Next(open), rows.Close())
+	if err != nil {
+		return t.conn.failed(err, false)
+	}
+	if asText(open[0]) != "1" {
+		t.conn.inner.broken = true
+		return fmt.Errorf("%w: a statement has ended it, such as CALL of a procedure with COMMIT; what ran until then is committed", ErrTransactionControl)
+	}
+	t.doubt = false
+	return nil
+}
+
+// asText returns what a driver makes of a text or number.
+func asText(v driver.Value) string {
+	if text, ok := v.([]byte); ok {
+		return string(text)
+	}
+	return fmt.Sprint(v)
 }

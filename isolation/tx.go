@@ -14,9 +14,13 @@ type tx struct {
 	conn  *conn
 	inner driver.Tx
 	unset bool // bound by hand: undo by hand what statements may have set for the session
+	doubt bool // a statement that has run may have ended the transaction on the server
 }
 
 func (t *tx) Commit() error {
+	if err := t.settle(context.Background()); err != nil {
+		return errors.Join(err, t.Rollback())
+	}
 	if t.unset {
 		if err := t.conn.unset(); err != nil {
 			return errors.Join(err, t.Rollback())

@@ -681,3 +681,46 @@ func TestProvisioningOnMariaDBByManyAtOnce(t *testing.T) {
 		must(t, p.Deprovision(t.Context(), tn))
 	})
 }
+
+// TestC20ProcedureWithCommitOnMariaDB calls what ends the transaction where no text shows it.
+func TestC20ProcedureWithCommitOnMariaDB(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t, one)
+		for _, procedure := range []string{
+			"commits() COMMIT", "begins() START TRANSACTION", "writes() INSERT INTO notes (body) VALUES ('by the procedure')",
+		} {
+			_, err := c.admin.Exec("CREATE PROCEDURE " + databaseOf(t, c.acme) + "." + procedure)
+			must(t, err)
+		}
+		for name, after := range map[string]func(tx *sql.Tx) error{
+			"a statement": func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(c.acme, "INSERT INTO notes (body) VALUES ('late')")
+				return err
+			},
+			"a query":    func(tx *sql.Tx) error { _, err := bodies(c.acme, tx); return err },
+			"the commit": func(*sql.Tx) error { return nil },
+		} {
+			err := c.db.InTx(c.acme, nil, func(tx *sql.Tx) error {
+				if _, err := tx.ExecContext(c.acme, "CALL commits()"); err != nil {
+					return err
+				}
+				return after(tx)
+			})
+			if !errors.Is(err, isolation.ErrTransactionControl) {
+				t.Errorf("%s after the procedure: %v; want ErrTransactionControl", name, err)
+			}
+		}
+		sees(t, c.acme, c.db, "of acme")
+		// A transaction that a procedure leaves open ends with its connection.
+		_, err := c.db.ExecContext(c.acme, "CALL begins()")
+		must(t, err)
+		c.add(t, c.acme, "acknowledged")
+		must(t, c.db.InTx(c.acme, nil, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(c.acme, "CALL writes()")
+			return err
+		}))
+		sees(t, c.acme, c.db, "of acme", "acknowledged", "by the procedure")
+		sees(t, c.globex, c.db, "of globex")
+	})
+}

@@ -31,6 +31,9 @@ const MariaDBMark = "SELECT schema_comment FROM information_schema.schemata WHER
 // commits.
 const MariaDBSession = "SELECT current_user(), coalesce(database(), ''), @@autocommit"
 
+// MariaDBInTransaction asks whether a transaction is open.
+const MariaDBInTransaction = "SELECT @@in_transaction"
+
 // MariaDBMarked asks for the names of databases that the login can see and whose mark begins so.
 const MariaDBMarked = "SELECT coalesce(group_concat(schema_name SEPARATOR ', '), '') FROM information_schema.schemata " +
 	"WHERE left(schema_comment, char_length(?)) = ?"
