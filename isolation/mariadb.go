@@ -268,6 +268,9 @@ func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string, m
 			return 0, err
 		}
 	}
+	if err := m.proveWall(ctx, name); err != nil {
+		return 0, err
+	}
 	if mig == nil {
 		return 0, nil
 	}
@@ -277,6 +280,23 @@ func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string, m
 	}
 	defer own.Close()
 	return mig.Migrate(ctx, Target{DB: own, Engine: EngineMariaDB, Tenant: t.ID, Name: name})
+}
+
+// proveWall logs in as the tenant and fails unless its own database is all it can see of the
+// tenants'.
+func (m MariaDB) proveWall(ctx context.Context, name string) error {
+	db := sql.OpenDB(mariaDBTenant{m, name})
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	var databases string
+	if err := db.QueryRowContext(ctx, dialect.MariaDBMarked, markPrefix, markPrefix).Scan(&databases); err != nil {
+		return fmt.Errorf("log in as the tenant: %w", err)
+	}
+	if databases != name {
+		return fmt.Errorf("the login %q can use the databases %s, not %s alone: revoke what was granted to it, to a role of it or to PUBLIC",
+			dialect.MariaDBLogin(name), databases, name)
+	}
+	return nil
 }
 
 func (m MariaDB) deprovisionSchema(ctx context.Context, t tenancy.Tenant) error {

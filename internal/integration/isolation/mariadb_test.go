@@ -458,6 +458,31 @@ func TestCheckFindsHolesOnMariaDB(t *testing.T) {
 	})
 }
 
+// TestProvisioningOnMariaDBProvesTheWall has rights that somebody gave beside the library.
+func TestProvisioningOnMariaDBProvesTheWall(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t)
+		p, err := isolation.NewProvisioner(c.config, c.migration)
+		must(t, err)
+		scope, err := tenancy.ScopeOf(c.acme)
+		must(t, err)
+		var account string
+		must(t, c.db.QueryRowContext(c.acme, "SELECT current_user()").Scan(&account))
+		user, _, _ := strings.Cut(account, "@")
+		theirs := databaseOf(t, c.globex)
+		_, err = c.admin.Exec("GRANT SELECT ON " + theirs + ".notes TO " + user)
+		must(t, err)
+		if _, err := p.Provision(t.Context(), *scope.Tenant); err == nil || !strings.Contains(err.Error(), theirs) {
+			t.Errorf("provisioning a login that sees %s: %v", theirs, err)
+		}
+		_, err = c.admin.Exec("REVOKE SELECT ON " + theirs + ".notes FROM " + user)
+		must(t, err)
+		_, err = p.Provision(t.Context(), *scope.Tenant)
+		must(t, err)
+	})
+}
+
 // mariaDBApp returns the account of the role app.
 func mariaDBApp(t testing.TB, c *cell) string {
 	t.Helper()

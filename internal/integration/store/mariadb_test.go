@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,6 +89,39 @@ func TestAMigrationOfMariaDBGoesOnWhereAnotherWasKilled(t *testing.T) {
 				t.Errorf("Changes: %+v, %v; want revision 1", changes, err)
 			}
 		})
+	}
+}
+
+// A migration that waits for another ends with its context, and goes on when the other's connection
+// has ended.
+func TestAMigrationOfMariaDBWaitsAsLongAsItsContext(t *testing.T) {
+	t.Parallel()
+	db := openMariaDB(t)
+	store := newStore(t, db, sqlstore.Config{Dialect: sqlstore.MariaDB})
+	other, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var locked int
+	if err := other.QueryRowContext(t.Context(), "SELECT get_lock(concat('tenancy:', sha1(database())), 0)").Scan(&locked); err != nil || locked != 1 {
+		t.Fatalf("the lock: %d, %v", locked, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := store.Migrate(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Migrate beside another: %v; want context.DeadlineExceeded", err)
+	}
+	wantSchemaError(t, store, 0, "Store.Migrate")
+	migrated := make(chan error, 1)
+	go func() { migrated <- store.Migrate(t.Context()) }()
+	if err := other.Raw(func(any) error { return driver.ErrBadConn }); !errors.Is(err, driver.ErrBadConn) { // closes it
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Check(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
