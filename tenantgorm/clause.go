@@ -24,6 +24,7 @@ func (p *Plugin) hookClauses(db *gorm.DB) {
 		"SET":         writeSet,
 		"DELETE":      writeDelete,
 		"WHERE":       writeWhere,
+		"FOR":         writeLock,
 	} {
 		before := db.ClauseBuilders[name]
 		db.ClauseBuilders[name] = func(c clause.Clause, builder clause.Builder) {
@@ -487,6 +488,16 @@ func writeWhere(w *work, stmt *gorm.Statement, c clause.Clause, build func(claus
 		conditions{c.Expression}.Build(stmt)
 	}
 	w.filtered = true
+	return nil
+}
+
+// writeLock refuses locks that would hold nothing: MySQL and MariaDB do not lock the rows of a source in
+// FROM.
+func writeLock(w *work, _ *gorm.Statement, c clause.Clause, build func(clause.Clause)) error {
+	if w.plugin.dialect == dialectMySQL {
+		return fmt.Errorf("%w: a locking read would lock nothing: update a row first, in the same transaction", ErrUnfiltered)
+	}
+	build(c)
 	return nil
 }
 

@@ -31,7 +31,8 @@
 // What it cannot filter it refuses with [ErrUnfiltered]: Raw and Exec, and texts with a
 // sub-query, a comment, a semicolon, a backslash in quotes, or brackets that do not match.
 // Write sub-queries with GORM and pass values as parameters; [UnsafeRaw] is the way out. Without
-// a tenant every statement is tenancy.ErrNoTenant. In system scope nothing is filtered, but a new
+// a tenant every statement is tenancy.ErrNoTenant, and so is a sub-query: make it with
+// db.WithContext(ctx), too. (GORM's generic API gives its sub-queries no context.) In system scope nothing is filtered, but a new
 // row must name its tenant.
 //
 // Asked for each statement, [Config].Walls says whether the tenant's database is a wall; there the
@@ -43,8 +44,22 @@
 // statements of another library, functions of the database that read tables. (The handle of
 // package isolation refuses those where it is no wall itself.) It cannot know that a foreign key
 // leads to another tenant's row; make keys and unique indexes include the tenant column. It does not
-// hold against SQL injection. Migrate with a *gorm.DB of its own, without the plugin, over the
-// migrator's *sql.DB.
+// hold against SQL injection.
 //
-// On MySQL and MariaDB an upsert that updates is refused: ON DUPLICATE KEY UPDATE takes no condition.
+// On MySQL and MariaDB it refuses upserts that update, because ON DUPLICATE KEY UPDATE takes no
+// condition, and locking reads, which would lock nothing there. Open the driver with clientFoundRows:
+// without it GORM's Save takes an unchanged row for a missing one and upserts it.
+//
+// # Migrations
+//
+// AutoMigrate needs a *gorm.DB of its own, without the plugin, over isolation.Target.DB: write an
+// isolation.Migrator around it. GORM reads a row of each table that exists, and behind row security
+// the owner of the tables needs a tenant as well. Bind its transaction to one that owns nothing:
+//
+//	db.Transaction(func(tx *gorm.DB) error {
+//		if err := tx.Exec("SELECT set_config('app.tenant_id', 'nobody', true)").Error; err != nil {
+//			return err
+//		}
+//		return tx.AutoMigrate(models...)
+//	})
 package tenantgorm

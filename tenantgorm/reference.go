@@ -114,6 +114,9 @@ func (r *references) reference(tenantID string) error {
 	if err != nil {
 		return err
 	}
+	if alias == "?" {
+		return fmt.Errorf("%w: the alias in %q is not understood", ErrUnfiltered, r.text)
+	}
 	sql, filtered, err := r.table(name, written.text, alias)
 	if err != nil {
 		return err
@@ -168,6 +171,14 @@ func (r *references) subquery() error {
 	if err != nil {
 		return err
 	}
+	if alias == "?" { // GORM's generic API writes it so
+		if n+1 >= len(r.vars) {
+			return fmt.Errorf("%w: %q has no parameter for its alias", ErrUnfiltered, r.text)
+		}
+		if table, ok := r.vars[n+1].(clause.Table); !ok || table.Raw || table.Alias != "" {
+			return fmt.Errorf("%w: the alias in %q is not understood", ErrUnfiltered, r.text)
+		}
+	}
 	r.out.WriteString(sealSubquery + "(?)")
 	if alias != "" {
 		r.out.WriteString(" AS " + alias)
@@ -208,7 +219,8 @@ func (r *references) name() (name string, written token, err error) {
 	}
 }
 
-// alias reads [AS] alias if that follows, and returns it as it is written, or "".
+// alias reads [AS] alias if that follows, and returns it as it is written, or "". It is ? for a
+// parameter after AS.
 func (r *references) alias() (string, error) {
 	t, err := r.peek()
 	if err != nil {
@@ -227,6 +239,9 @@ func (r *references) alias() (string, error) {
 		if r.at < len(r.text) && strings.IndexByte(`."'[`+"`", r.text[r.at]) >= 0 {
 			return "", fmt.Errorf("%w: the alias in %q is not understood", ErrUnfiltered, r.text)
 		}
+		return t.text, nil
+	case as && t.punct('?'):
+		r.ahead = nil
 		return t.text, nil
 	case as:
 		return "", fmt.Errorf("%w: the alias in %q is not understood", ErrUnfiltered, r.text)

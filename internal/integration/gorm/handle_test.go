@@ -12,12 +12,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
 	"lexigram.dev/tenancy"
@@ -57,6 +58,8 @@ var cells = []cell{
 	{name: "database on SQLite", config: func(t testing.TB) isolation.Config {
 		return onSQLite(t, tenancy.StrategyDatabase)
 	}},
+	{name: "schema on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategySchema) }},
+	{name: "database on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategyDatabase) }},
 	{name: "row_level on SQLite", fence: true, config: func(t testing.TB) isolation.Config {
 		return onSQLite(t, tenancy.StrategyRowLevel)
 	}},
@@ -105,6 +108,36 @@ func onPostgres(t testing.TB, strategy string, pooled bool, connector func(url s
 	return isolation.Config{Servers: map[string]isolation.Server{"main": server}, Strategy: strategy}
 }
 
+// mariaDBParams are what GORM asks for in a DSN. Without clientFoundRows a Save that changes nothing
+// looks as if it had met no row.
+const mariaDBParams = "?parseTime=true&charset=utf8mb4&clientFoundRows=true"
+
+func onMariaDB(t testing.TB, strategy string) isolation.Config {
+	t.Helper()
+	server := servers.MariaDB(t)
+	app, appPassword := server.CreateUser(t)
+	migrator, migratorPassword := server.CreateUser(t, "CREATE USER ON *.*", "ALL PRIVILEGES ON `t\\_%`.*", "GRANT OPTION ON `t\\_%`.*")
+	connect := func(l isolation.Login) (driver.Connector, error) {
+		config, err := mysql.ParseDSN(server.DSNFor(l.User, l.Password, l.Database) + mariaDBParams)
+		if err != nil {
+			return nil, err
+		}
+		return mysql.NewConnector(config)
+	}
+	appConnector, err := connect(isolation.Login{User: app, Password: appPassword})
+	must(t, err)
+	return isolation.Config{Strategy: strategy, Servers: map[string]isolation.Server{"main": isolation.MariaDB{
+		App: appConnector,
+		Open: func(l isolation.Login) (driver.Connector, error) {
+			if l.User == "" {
+				l.User, l.Password = migrator, migratorPassword
+			}
+			return connect(l)
+		},
+		Key: []byte("a key of 32 bytes for the tests!"),
+	}}}
+}
+
 func onSQLite(t testing.TB, strategy string) isolation.Config {
 	server := isolation.SQLite{Dir: filepath.Join(t.TempDir(), "tenants"), Driver: "sqlite"}
 	if strategy == tenancy.StrategyRowLevel {
@@ -118,8 +151,11 @@ func onSQLite(t testing.TB, strategy string) isolation.Config {
 
 // dialectorOn returns GORM's dialector of an engine over a connection pool.
 func dialectorOn(engine isolation.Engine, conn gorm.ConnPool) gorm.Dialector {
-	if engine == isolation.EngineSQLite {
+	switch engine {
+	case isolation.EngineSQLite:
 		return sqlite.New(sqlite.Config{Conn: conn})
+	case isolation.EngineMariaDB:
+		return gormmysql.New(gormmysql.Config{Conn: conn, DefaultStringSize: 255})
 	}
 	return postgres.New(postgres.Config{Conn: conn})
 }
@@ -326,9 +362,9 @@ func TestThePluginStepsAside(t *testing.T) {
 }
 
 func quoted(engine isolation.Engine, names ...string) string {
-	quote := `"`
-	if engine == isolation.EngineSQLite {
-		quote = "`"
+	quote := "`"
+	if engine == isolation.EnginePostgreSQL {
+		quote = `"`
 	}
 	text := ""
 	for i, n := range names {
@@ -369,7 +405,7 @@ func TestGORMUnderConcurrency(t *testing.T) {
 								t.Errorf("%s reads %q", prefix, other.Name)
 							}
 						}
-						if err := db.WithContext(ctx).Clauses(clause.Returning{}).Delete(&mine).Error; err != nil {
+						if err := db.WithContext(ctx).Delete(&mine).Error; err != nil {
 							t.Error(err)
 						}
 					}

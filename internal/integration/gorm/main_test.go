@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
+	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
@@ -93,6 +94,13 @@ var engines = []engine{
 		must(t, err)
 		t.Cleanup(func() { _ = db.Close() })
 		return postgres.New(postgres.Config{Conn: db}), db
+	}},
+	{"MariaDB", func(t testing.TB) (gorm.Dialector, *sql.DB) {
+		server := servers.MariaDB(t)
+		db, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t))+mariaDBParams)
+		must(t, err)
+		t.Cleanup(func() { _ = db.Close() })
+		return gormmysql.New(gormmysql.Config{Conn: db, DefaultStringSize: 255}), db
 	}},
 }
 
@@ -186,6 +194,15 @@ func (w *world) untouched(t testing.TB) {
 	if !slices.Equal(got, want) {
 		t.Errorf("globex has %q, want %q", got, want)
 	}
+}
+
+// foreignKey is the error of an upsert whose key is a foreign row's. ON DUPLICATE KEY UPDATE is
+// refused before it can meet one.
+func (w *world) foreignKey() error {
+	if w.db.Name() == "mysql" {
+		return tenantgorm.ErrUnfiltered
+	}
+	return tenantgorm.ErrForeignRow
 }
 
 // own fails the test unless the texts are acme's and there are so many.

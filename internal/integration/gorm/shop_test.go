@@ -233,11 +233,15 @@ func kindOf(err error) string {
 func TestTheShopSeesNoDifference(t *testing.T) {
 	t.Parallel()
 	want := map[isolation.Engine][]string{}
-	for _, engine := range []isolation.Engine{isolation.EnginePostgreSQL, isolation.EngineSQLite} {
+	for _, engine := range []isolation.Engine{isolation.EnginePostgreSQL, isolation.EngineSQLite, isolation.EngineMariaDB} {
 		driver, dsn := "sqlite", "file:"+filepath.Join(t.TempDir(), "plain.db")+"?_pragma=foreign_keys(1)"
-		if engine == isolation.EnginePostgreSQL {
+		switch engine {
+		case isolation.EnginePostgreSQL:
 			pg := servers.Postgres(t)
 			driver, dsn = "pgx", pg.URL(pg.CreateDatabase(t))
+		case isolation.EngineMariaDB:
+			server := servers.MariaDB(t)
+			driver, dsn = "mysql", server.DSN(server.CreateDatabase(t))+mariaDBParams
 		}
 		plain, err := sql.Open(driver, dsn)
 		must(t, err)
