@@ -40,6 +40,9 @@ type MariaDB struct {
 	// The migrator makes databases and logins. It needs CREATE USER ON *.* and, with grant option,
 	// ALL PRIVILEGES ON `t\_%`.*, no more.
 	Open func(Login) (driver.Connector, error)
+	// OpenReplica is Open for a replica, for tenancy.ReadOnly. Without it such statements go where
+	// all others go.
+	OpenReplica func(Login) (driver.Connector, error)
 	// Key is the secret from which the passwords of the tenants' logins are derived: at least 32
 	// random bytes. Required. With another key the old logins cannot connect until their tenants
 	// are provisioned again.
@@ -107,6 +110,7 @@ func (m MariaDB) check(ctx context.Context, _ []string) error {
 type mariaDBTenant struct {
 	server   MariaDB
 	database string
+	replica  bool
 }
 
 var _ driver.Connector = mariaDBTenant{}
@@ -116,10 +120,16 @@ func (t mariaDBTenant) login() Login {
 	return Login{Database: t.database, User: user, Password: derivePassword(t.server.Key, user)}
 }
 
+func (t mariaDBTenant) connector() (driver.Connector, error) {
+	if t.replica {
+		return t.server.OpenReplica(t.login())
+	}
+	return t.server.Open(t.login())
+}
+
 // Connect opens a connection as the tenant's login, and asks the server whether it is one.
 func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
-	login := t.login()
-	c, err := t.server.Open(login)
+	c, err := t.connector()
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +143,7 @@ func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	session, err := askMariaDBSession(ctx, conn)
 	if err == nil {
-		err = session.check(login)
+		err = session.check(t.login())
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -143,7 +153,7 @@ func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
 
 // Driver returns the driver of the connectors.
 func (t mariaDBTenant) Driver() driver.Driver {
-	c, err := t.server.Open(t.login())
+	c, err := t.connector()
 	if err != nil {
 		return virtualDriver{} // Connect reports it
 	}
@@ -235,7 +245,10 @@ func (m MariaDB) routeDatabase(at tenancy.Placement, r *Route) error {
 // route needs no binding: the pool's connections belong to the tenant's login.
 func (m MariaDB) route(database string, r *Route) {
 	r.Pool = Pool{Database: database} // which has one login
-	r.Connector, r.Engine = mariaDBTenant{m, database}, EngineMariaDB
+	r.Connector, r.Engine = mariaDBTenant{server: m, database: database}, EngineMariaDB
+	if m.OpenReplica != nil {
+		r.Replica = mariaDBTenant{server: m, database: database, replica: true}
+	}
 }
 
 func (m MariaDB) provisionSchema(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
@@ -285,7 +298,7 @@ func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string, m
 // proveWall logs in as the tenant and fails unless its own database is all it can see of the
 // tenants'.
 func (m MariaDB) proveWall(ctx context.Context, name string) error {
-	db := sql.OpenDB(mariaDBTenant{m, name})
+	db := sql.OpenDB(mariaDBTenant{server: m, database: name})
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 	var databases string

@@ -28,11 +28,11 @@ func classifyMariaDB(query string) statementKind {
 		}
 		return kindTransaction
 	case "set":
-		// SET autocommit commits; SET STATEMENT … FOR runs any statement.
-		if containsFold(rest, "autocommit") || second == "statement" {
+		if containsFold(rest, "autocommit") {
 			return kindTransaction
 		}
-		if second != "password" && second != "default" {
+		// SET STATEMENT … FOR runs any statement.
+		if second != "statement" && second != "password" && second != "default" {
 			return kindSession
 		}
 	case "load":

@@ -51,7 +51,7 @@ func TestClassifyMariaDB(t *testing.T) {
 		"/*M!100000 COMMIT */":                          kindTransaction,
 		"SET autocommit = 0":                            kindTransaction,
 		"SET @x = 1, @@session.AutoCommit = 1":          kindTransaction,
-		"SET STATEMENT max_statement_time=1 FOR COMMIT": kindTransaction,
+		"SET STATEMENT max_statement_time=1 FOR COMMIT": kindEnds,
 		"CREATE TABLE t (i int)":                        kindEnds,
 		"TRUNCATE t":                                    kindEnds,
 		"ANALYZE TABLE t":                               kindEnds,

@@ -749,3 +749,32 @@ func TestC20ProcedureWithCommitOnMariaDB(t *testing.T) {
 		sees(t, c.globex, c.db, "of globex")
 	})
 }
+
+// TestReadOnlyOnMariaDBGoesToTheReplica has a replica that is known by refusing to write.
+func TestReadOnlyOnMariaDBGoesToTheReplica(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		server := servers.MariaDB(t)
+		c := a.open(t, func(config *isolation.Config) {
+			main := config.Servers["main"].(isolation.MariaDB)
+			main.OpenReplica = func(l isolation.Login) (driver.Connector, error) {
+				config, err := mysql.ParseDSN(server.DSNFor(l.User, l.Password, l.Database) + "?tx_read_only=1")
+				if err != nil {
+					return nil, err
+				}
+				return mysql.NewConnector(config)
+			}
+			config.Servers["main"] = main
+		})
+		const readOnlyTransaction = 1792
+		for range 3 {
+			replica := tenancy.ReadOnly(c.acme)
+			sees(t, replica, c.db, "of acme")
+			_, err := c.db.ExecContext(replica, "DELETE FROM notes")
+			mariaDBRefuses(t, "a write to the replica", err, readOnlyTransaction)
+			_, err = c.db.ExecContext(c.acme, "UPDATE notes SET body = 'of acme'")
+			must(t, err)
+			sees(t, tenancy.ReadOnly(c.globex), c.db, "of globex")
+		}
+	})
+}
