@@ -143,7 +143,9 @@ func (r RLS) validate() error {
 		if err := errors.Join(checkName(n.Schema), checkName(n.Name)); err != nil {
 			fail("%s: %s: %w", field, n, err)
 		}
-		if other, found := seen[n]; found {
+		if other, found := seen[n]; found && other == field {
+			fail("%s: %s is listed twice", field, n)
+		} else if found {
 			fail("%s: %s is in %s already: a table either holds tenants' rows, or is shared, or private", field, n, other)
 		}
 		seen[n] = field

@@ -137,6 +137,7 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 			"role-member role %app%, member of pg_read_server_files",
 			"GRANT pg_read_server_files TO %app%", "REVOKE pg_read_server_files FROM %app%",
 		},
+		{"role-member role %app%, member of pg_read_all_data", "GRANT pg_read_all_data TO %app%", "REVOKE pg_read_all_data FROM %app%"},
 		{"owner table public.customers", "ALTER TABLE customers OWNER TO %app%", "ALTER TABLE customers OWNER TO %migrator%;\nAPPLY"},
 		{"owner schema sales", "ALTER SCHEMA sales OWNER TO %app%", "ALTER SCHEMA sales OWNER TO %migrator%;\nAPPLY"},
 		{"owner database %db%", "ALTER DATABASE %db% OWNER TO %app%", "ALTER DATABASE %db% OWNER TO postgres"},
@@ -233,6 +234,7 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 			"DROP VIEW sales.inner_totals CASCADE",
 		},
 		{"definer-view view sales.all_orders", "CREATE VIEW sales.all_orders AS SELECT * FROM orders;\nGRANT SELECT ON sales.all_orders TO PUBLIC", "DROP VIEW sales.all_orders"},
+		{"definer-view view sales.part", "CREATE VIEW sales.part AS SELECT * FROM events_2026;\nGRANT SELECT ON sales.part TO %app%", "DROP VIEW sales.part"},
 		{"rule rule leak on public.countries", "CREATE RULE leak AS ON INSERT TO countries DO ALSO DELETE FROM orders", "DROP RULE leak ON countries"},
 		{
 			"definer-function function public.leak(n integer)",

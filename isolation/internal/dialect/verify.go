@@ -27,11 +27,13 @@ passes AS MATERIALIZED (
 masters AS MATERIALIZED (
     SELECT r.oid, r.rolname, coalesce((SELECT p.why FROM passes p WHERE p.oid = r.oid),
            CASE WHEN r.rolcreaterole THEN 'has CREATEROLE' WHEN r.rolreplication THEN 'has REPLICATION'
+                WHEN r.rolname LIKE 'pg\_%\_data' THEN 'needs no grant for any table'
                 WHEN r.rolname LIKE 'pg\_%' THEN 'reaches the server''s files' ELSE 'owns walled tables' END) AS why
     FROM app, pg_roles r
     WHERE r.oid <> app.oid AND pg_has_role(app.oid, r.oid, 'MEMBER')
       AND (r.rolcreaterole OR r.rolreplication OR r.oid IN (SELECT oid FROM passes) OR r.oid IN (SELECT relowner FROM listed)
-           OR r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))),
+           OR r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program',
+                         'pg_read_all_data', 'pg_write_all_data'))),
 takes AS MATERIALIZED (
     SELECT 0::oid AS oid FROM app UNION ALL
     SELECT r.oid FROM pg_roles r, app WHERE pg_has_role(app.oid, r.oid, 'MEMBER') AND r.oid NOT IN (SELECT oid FROM masters)),
@@ -54,7 +56,7 @@ descendants AS MATERIALIZED (
     UNION
     SELECT d.root, d.root_object, h.inhrelid FROM descendants d JOIN pg_inherits h ON h.inhparent = d.oid),
 dependents AS MATERIALIZED (
-    SELECT r.ev_class AS oid, l.object FROM listed l
+    SELECT r.ev_class AS oid, l.object FROM (SELECT oid, object FROM listed UNION SELECT oid, root_object FROM descendants) l
     JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid AND d.classid = 'pg_rewrite'::regclass
     JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> l.oid
     UNION
