@@ -46,7 +46,10 @@ func (p *Plugin) hookClauses(db *gorm.DB) {
 				build(c)
 			case w.mode == modeSystem:
 				w.writeForSystem(name, stmt, c, build)
-			case !w.failed:
+			case w.failed:
+			case name != "SELECT" && (c.BeforeExpression != nil || c.AfterNameExpression != nil || c.AfterExpression != nil || c.Builder != nil):
+				w.refuse(stmt, fmt.Errorf("%w: its %s has hints or text beside GORM's", ErrUnfiltered, name))
+			default:
 				if err := write(w, stmt, c, build); err != nil {
 					w.refuse(stmt, err)
 				}
@@ -119,9 +122,6 @@ func writeFrom(w *work, stmt *gorm.Statement, c clause.Clause, build func(clause
 	from, ok := c.Expression.(clause.From)
 	if !ok {
 		return fmt.Errorf("%w: its FROM is of type %T", ErrUnfiltered, c.Expression)
-	}
-	if c.BeforeExpression != nil || c.AfterNameExpression != nil || c.AfterExpression != nil {
-		return fmt.Errorf("%w: its FROM has hints", ErrUnfiltered)
 	}
 	switch {
 	case w.verb == "DELETE" && len(from.Tables)+len(from.Joins) > 0:
@@ -475,8 +475,8 @@ func writeWhere(w *work, stmt *gorm.Statement, c clause.Clause, build func(claus
 		build(c)
 		return nil
 	}
-	if w.verb != "UPDATE" && w.verb != "DELETE" || c.BeforeExpression != nil || c.AfterNameExpression != nil || c.AfterExpression != nil {
-		return fmt.Errorf("%w: its WHERE is not where it belongs, or has hints", ErrUnfiltered)
+	if w.verb != "UPDATE" && w.verb != "DELETE" {
+		return fmt.Errorf("%w: its WHERE is not where it belongs", ErrUnfiltered)
 	}
 	write(stmt, "WHERE ")
 	clause.Eq{Column: clause.Column{Table: stmt.Table, Name: w.column}, Value: w.tenantID}.Build(stmt)

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -58,6 +59,7 @@ type Plugin struct {
 	config  Config
 	tables  tables
 	dialect string
+	used    atomic.Bool
 }
 
 var _ gorm.Plugin = (*Plugin)(nil)
@@ -102,6 +104,9 @@ func (p *Plugin) Name() string { return "tenantgorm" }
 
 // Initialize hooks the plugin into db. GORM calls it.
 func (p *Plugin) Initialize(db *gorm.DB) error {
+	if p.used.Swap(true) {
+		return errors.New("tenantgorm: the plugin is in use already: make one by New for each gorm.Open")
+	}
 	p.dialect = db.Name()
 	if db.Logger == logger.Discard {
 		db.Logger = logger.Discard.LogMode(logger.Silent) // so that finish can tell sub-queries by it

@@ -169,7 +169,11 @@ func TestWhatAnEngineCannotFilterIsRefused(t *testing.T) {
 		"join type":        fresh().Clauses(clause.From{Joins: []clause.Join{{Type: ", others CROSS", Table: clause.Table{Name: "notes", Alias: "n"}}}}).Find(&[]note{}),
 		"constraint":       fresh().Clauses(clause.OnConflict{OnConstraint: "x DO UPDATE SET tenant_id = 'y'", DoNothing: true}).Create(&note{}),
 		"raw column":       fresh().Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id) DO UPDATE SET a = (1", Raw: true}}, DoNothing: true}).Create(&note{}),
-		"other conditions": fresh().Clauses(hint{}).Where("1=1").Delete(&note{}),
+		"text after WHERE": fresh().Clauses(beside{"WHERE", "OR 1=1"}).Where("1=1").Delete(&note{}),
+		"text after SET":   fresh().Clauses(beside{"SET", ", tenant_id = 'globex'"}, clause.Set{{Column: clause.Column{Name: "body"}, Value: "x"}}).Model(&note{}).Where("1=1").Updates(map[string]any{}),
+		"text after FROM":  fresh().Clauses(beside{"FROM", ", others"}).Find(&[]note{}),
+		"a builder":        fresh().Clauses(beside{"WHERE", ""}).Where("1=1").Delete(&note{}),
+		"locking read":     fresh().Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]note{}),
 	} {
 		if !errors.Is(got.Error, tenantgorm.ErrUnfiltered) {
 			t.Errorf("%s: got %v and %s", name, got.Error, got.Statement.SQL.String())
@@ -180,13 +184,34 @@ func TestWhatAnEngineCannotFilterIsRefused(t *testing.T) {
 	}
 }
 
-// hint puts text behind a WHERE, as optimizer hints do.
-type hint struct{}
+// beside puts text after a clause, as optimizer hints do, or without a text a builder of its own.
+type beside struct{ clause, text string }
 
-func (hint) Build(clause.Builder) {}
+func (beside) Build(clause.Builder) {}
 
-func (hint) ModifyStatement(stmt *gorm.Statement) {
-	c := stmt.Clauses["WHERE"]
-	c.Name, c.AfterExpression = "WHERE", clause.Expr{SQL: "OR 1=1"}
-	stmt.Clauses["WHERE"] = c
+func (b beside) ModifyStatement(stmt *gorm.Statement) {
+	c := stmt.Clauses[b.clause]
+	if c.Name = b.clause; b.text != "" {
+		c.AfterExpression = clause.Expr{SQL: b.text}
+	} else {
+		c.Builder = func(_ clause.Clause, builder clause.Builder) { _, _ = builder.WriteString("WHERE 1=1") }
+	}
+	stmt.Clauses[b.clause] = c
+}
+
+func TestAPluginServesOneDatabase(t *testing.T) {
+	t.Parallel()
+	plugin, err := tenantgorm.New(tenantgorm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		db, err := gorm.Open(dialect{name: "other"}, &gorm.Config{DryRun: true, Logger: logger.Discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Use(plugin); (err != nil) != (i == 1) {
+			t.Errorf("use %d: %v", i, err)
+		}
+	}
 }
