@@ -313,13 +313,16 @@ func (p *planner) security(table, script string) {
 
 // Run runs the steps. One that does not get its lock is repeated, so that others can pass. After
 // an error the steps before it stay done; make a new plan to go on. The db must not lead through
-// a pooler in transaction mode.
+// a pooler in transaction mode; with a tenantpgx connector that is [ErrSessionUnsupported].
 func (p Plan) Run(ctx context.Context, db *sql.DB) (err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := onSession(ctx, conn); err != nil {
+		return err
+	}
 	var alone bool
 	if err := conn.QueryRowContext(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", planLock).Scan(&alone); err != nil {
 		return err
@@ -348,6 +351,22 @@ func (p Plan) Run(ctx context.Context, db *sql.DB) (err error) {
 		}
 	}
 	return nil
+}
+
+// onSession refuses a connection that is known to lead through a pooler: its settings and locks
+// would be somebody else's.
+func onSession(ctx context.Context, conn *sql.Conn) error {
+	return conn.Raw(func(driverConn any) error {
+		session, ok := driverConn.(SessionConn)
+		if !ok {
+			return nil
+		}
+		direct, err := session.Direct(ctx)
+		if err == nil && !direct {
+			err = fmt.Errorf("run a plan: %w", ErrSessionUnsupported)
+		}
+		return err
+	})
 }
 
 func (s Step) run(ctx context.Context, conn *sql.Conn) error {

@@ -386,6 +386,11 @@ CREATE TABLE notes (id int PRIMARY KEY, of int REFERENCES notes ON UPDATE SET NU
 	if err := plan.Run(t.Context(), s.migrator); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("two at once: %v", err)
 	}
+	bouncer := servers.PgBouncer(t, s.pg)
+	bouncer.AddUser(t, s.rls.Roles.Migrator, "m")
+	pooled := sql.OpenDB(pipelined(t)(bouncer.URLFor(s.rls.Roles.Migrator, "m", s.name)))
+	defer pooled.Close()
+	mustBe(t, plan.Run(t.Context(), pooled), isolation.ErrSessionUnsupported)
 }
 
 // The guide shows what the generator makes of the schema that it begins with.

@@ -206,8 +206,8 @@ func TestRLSTenantMustBeOfTheColumnsType(t *testing.T) {
 				statement = strings.NewReplacer("%t", table, "%c", column).Replace(statement)
 				n, err := s.exec(t, id, statement)
 				outside := state(err) == "22003" && len(id) > 4 // out of range, says PostgreSQL
-				clear := state(err) == "22P02" && strings.Contains(err.Error(), "is no")
-				if n != 0 || !outside && !clear {
+				told := state(err) == "22P02" && strings.Contains(err.Error(), "is no")
+				if n != 0 || !outside && !told {
 					t.Errorf("%s as %q: %d rows, %v", statement, id, n, err)
 				}
 			}
