@@ -12,7 +12,7 @@ import (
 // by one goroutine at a time.
 type Lease struct {
 	conn     conn
-	settings [2]Setting // room for the usual binding
+	settings [4]Setting // room for the usual binding
 	released bool
 }
 
@@ -66,6 +66,15 @@ func (l *Lease) Admit(ctx context.Context, queries ...string) (bind []Setting, a
 		atomic = atomic && kind == kindData
 	}
 	return l.conn.binding(), atomic, nil
+}
+
+// Label adds a setting to the binding that says something about the tenant, such as
+// application_name. A connection that needs no binding stays as it is. It must come before anything
+// is admitted.
+func (l *Lease) Label(s Setting) {
+	if len(l.conn.route.Bind) > 0 {
+		l.conn.route.Bind = append(l.conn.route.Bind, s)
+	}
 }
 
 // Begin begins a bound transaction by [BoundConn.BeginBound]. Until it ends, what is admitted runs

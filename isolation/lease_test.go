@@ -73,6 +73,29 @@ func TestLeaseInATransactionNeedsNoBinding(t *testing.T) {
 	}
 }
 
+func TestLeaseTakesALabel(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, single)
+	acme := bind(t.Context(), "acme")
+	l, err := db.Lease(acme, false)
+	must(t, err)
+	l.Label(isolation.Setting{Name: "application_name", Value: "x"})
+	settings, _, err := l.Admit(acme, "SELECT 1")
+	must(t, err)
+	if len(settings) != 2 || settings[0].Value != "acme" || settings[1].Value != "x" {
+		t.Errorf("admitted with %v", settings)
+	}
+	l.Release()
+	l, err = db.Lease(acme, false)
+	must(t, err)
+	defer l.Release()
+	settings, _, err = l.Admit(acme, "SELECT 1")
+	must(t, err)
+	if len(settings) != 1 {
+		t.Errorf("the label stays: %v", settings)
+	}
+}
+
 func TestLeaseOfASessionIsReset(t *testing.T) {
 	t.Parallel()
 	db, server := open(t, single)

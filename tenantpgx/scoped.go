@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/isolation"
 )
 
@@ -34,8 +35,22 @@ func (p *Pool) acquire(ctx context.Context, session bool) (*scoped, error) {
 		lease.Release()
 		return nil, err
 	}
+	if scope, err := tenancy.ScopeOf(ctx); err == nil && p.name != nil && !scope.System() {
+		name := p.name(scope.Tenant.ID)
+		lease.Label(isolation.Setting{
+			Name: applicationName, Value: name[:min(len(name), maxApplicationName)],
+			Off: conn.pg.ParameterStatus(applicationName), // which a pooler counts on
+		})
+	}
 	return &scoped{lease: lease, conn: conn, session: session}, nil
 }
+
+const (
+	applicationName = "application_name"
+	// maxApplicationName is the length of PostgreSQL's names in bytes. It writes a ? for what is not
+	// ASCII, so that nothing is cut in the middle.
+	maxApplicationName = 63
+)
 
 // release ends the lease. A connection that the application may still hold is closed.
 func (s *scoped) release() {

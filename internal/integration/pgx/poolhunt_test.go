@@ -76,7 +76,7 @@ func (h *hunt) run(t *testing.T, length time.Duration) {
 		})
 	}
 	wg.Go(func() {
-		kill := time.NewTicker(100 * time.Millisecond)
+		kill := time.NewTicker(250 * time.Millisecond)
 		defer kill.Stop()
 		for ctx.Err() == nil {
 			<-kill.C

@@ -164,6 +164,21 @@ func TestPoolUnderEveryStrategy(t *testing.T) {
 					})
 				}
 			})
+			t.Run("tells the server the tenant", func(t *testing.T) {
+				pool := m.pool.WithApplicationName(func(tenant string) string { return tenant })
+				m.each(func(ctx, _ context.Context, strategy, own string) {
+					var name string
+					must(t, pool.QueryRow(ctx, "SHOW application_name").Scan(&name))
+					if named := "of "+name == own; named != (strategy != tenancy.StrategyDatabase) {
+						t.Errorf("%s is %q", own, name)
+					}
+					sees(t, ctx, pool, own)
+					must(t, m.pool.QueryRow(ctx, "SHOW application_name").Scan(&name))
+					if "of "+name == own {
+						t.Errorf("%q stays", name)
+					}
+				})
+			})
 			t.Run("many at once", func(t *testing.T) {
 				var wg sync.WaitGroup
 				m.each(func(ctx, _ context.Context, _, own string) {
