@@ -196,8 +196,42 @@ func (r *fakeRows) Close() error {
 // open returns a DB over a fake server.
 func open(t testing.TB, pool isolation.PoolConfig) (*isolation.DB, *fake) {
 	t.Helper()
+	return openBy(t, nil, pool)
+}
+
+// ownPools is row_level with connections of each tenant's own, as strategies have that open a
+// database per tenant.
+type ownPools struct{ isolation.Strategy }
+
+func (ownPools) Name() string { return "own_pools" }
+
+func (o ownPools) Route(s isolation.Server, t *tenancy.Tenant, p tenancy.Placement, r *isolation.Route) error {
+	err := o.Strategy.Route(s, t, p, r)
+	r.Pool.Database = t.ID
+	return err
+}
+
+func openOwnPools(t testing.TB, pool isolation.PoolConfig) (*isolation.DB, *fake) {
+	t.Helper()
+	shipped, err := isolation.NewRegistry()
+	must(t, err)
+	rows, err := shipped.Strategy(tenancy.StrategyRowLevel)
+	must(t, err)
+	registry, err := isolation.NewRegistry(ownPools{rows})
+	must(t, err)
+	return openBy(t, registry, pool)
+}
+
+// openBy takes nil for row_level, else a registry with ownPools.
+func openBy(t testing.TB, registry *isolation.Registry, pool isolation.PoolConfig) (*isolation.DB, *fake) {
+	t.Helper()
 	server := &fake{}
+	strategy := ""
+	if registry != nil {
+		strategy = ownPools{}.Name()
+	}
 	db, err := isolation.Open(isolation.Config{
+		Registry: registry, Strategy: strategy,
 		Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{
 			App: server, RLS: &isolation.RLS{Roles: isolation.Roles{App: "app"}, Tables: []isolation.Table{{Name: "notes"}}},
 		}},

@@ -37,6 +37,7 @@ type place struct {
 type share struct {
 	tenant  string
 	inUse   int
+	streak  int // connections it kept in a row while others waited
 	waiters list[*waiter]
 	element *element[*share] // in pool.waiting
 }
@@ -312,6 +313,7 @@ func (p *pool) release(c *inner) {
 	c.used, c.tenant = now, ""
 	c.place.idle = append(c.place.idle, c)
 	c.element = p.idle.pushBack(c)
+	p.keep(c.place.key, p.tenants[tenant])
 	p.finish(tenant)
 	if p.reaper == nil {
 		p.reaper = time.AfterFunc(p.config.MaxIdleTime, p.reap)
@@ -343,6 +345,36 @@ func (p *pool) giveBack(g grant, s *share) {
 		g.conn.element = p.idle.pushBack(g.conn)
 	}
 	p.finish(s.tenant)
+}
+
+// maxStreak bounds how often a tenant keeps a connection while others wait for their turn.
+const maxStreak = 16
+
+// keep serves the next waiter of the tenant that has just given a connection back, if the one whose
+// turn it is would need a connection of another placement and has as many in use already: to
+// close one and dial another for each statement would be slow for all. It must be called before
+// finish.
+func (p *pool) keep(key Pool, s *share) {
+	if s.waiters.len == 0 || s.waiters.front().value.key != key {
+		return
+	}
+	next := p.waiting.front().value
+	if next == s || next.waiters.front().value.key == key {
+		return // it is its turn, or the connection serves the other as well
+	}
+	if left := s.inUse - 1; next.inUse < left || s.streak >= maxStreak {
+		s.streak = 0
+		return
+	}
+	s.streak++
+	s.inUse-- // of the connection given back: take counts the new use, finish the old one
+	g, _, ok := p.take(key, s)
+	s.inUse++
+	if !ok {
+		return // it cannot be: the connection is idle
+	}
+	s.waiters.front().value.grant <- g
+	s.waiters.remove(s.waiters.front())
 }
 
 // finish ends one use by a tenant and serves whoever can be served now.

@@ -57,6 +57,67 @@ func TestPoolWaitsForItsTurn(t *testing.T) {
 	}
 }
 
+func TestPoolKeepsConnectionsWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	db, _ := openOwnPools(t, isolation.PoolConfig{MaxConns: 4})
+	const workers, statements = 4, 60
+	var wg sync.WaitGroup
+	for _, id := range []string{"acme", "globex", "initech"} {
+		for range workers {
+			wg.Go(func() {
+				for range statements {
+					rows, err := db.QueryContext(bind(t.Context(), id), "SELECT")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Millisecond) // others come to wait
+					if err := rows.Close(); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if s := db.PoolStats(); s.Opened > 3*workers*statements/4 {
+		t.Errorf("%d connections were opened for %d statements", s.Opened, 3*workers*statements)
+	}
+}
+
+func TestPoolOthersGetTheirTurn(t *testing.T) {
+	t.Parallel()
+	db, server := openOwnPools(t, isolation.PoolConfig{MaxConns: 1})
+	acme, globex := bind(t.Context(), "acme"), bind(t.Context(), "globex")
+	held, err := db.QueryContext(acme, "SELECT")
+	must(t, err)
+	server.took()
+	var wg sync.WaitGroup
+	start := func(ctx context.Context) {
+		waiting := db.PoolStats().Waiting
+		wg.Go(func() {
+			if _, err := db.ExecContext(ctx, "INSERT"); err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, "a waiter", func() bool { return db.PoolStats().Waiting == waiting+1 })
+	}
+	start(globex)
+	for range 60 {
+		start(acme)
+	}
+	must(t, held.Close())
+	wg.Wait()
+	order := server.took()
+	if i := slices.Index(order, "INSERT [globex]"); i < 0 || i > 20 {
+		t.Errorf("who waited behind a flood of 60 was served as number %d", i)
+	}
+	if s := db.PoolStats(); s.Open != s.Idle || s.Waiting != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
 func TestPoolMaxWait(t *testing.T) {
 	t.Parallel()
 	db, _ := open(t, isolation.PoolConfig{MaxConns: 1, MaxWait: 10 * time.Millisecond})
