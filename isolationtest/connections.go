@@ -348,7 +348,7 @@ func lostTransaction(f *fixture) {
 func lostStatement(f *fixture) {
 	for patience := 250 * time.Millisecond; patience < 10*time.Second; patience *= 2 {
 		r := newRow(f.b)
-		q, args := f.slow(r, patience.Seconds()+1)
+		q, args := f.slow(r, 2*patience.Seconds()+1)
 		failed := make(chan error, 1)
 		go func() {
 			_, err := f.db.ExecContext(f.ctx(f.b), q, args...)

@@ -107,9 +107,9 @@ func (s texts) slow(r row, seconds float64) (query string, args []any) {
 	case isolation.EnginePostgreSQL:
 		query = fmt.Sprintf(" SELECT $1::text, $2::text, $3::bigint, $4::text FROM pg_sleep(%g)", seconds)
 	case isolation.EngineSQLite:
-		// About ten million steps a second; the context ends it.
+		// Two to ten million steps a second.
 		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM (WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT %.0f) "+
-			"SELECT count(*) AS c FROM s) WHERE c > 0", seconds*1e7)
+			"SELECT count(*) AS c FROM s) WHERE c > 0", seconds*5e6)
 	default:
 		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM DUAL WHERE SLEEP(%g) = 0", seconds)
 	}

@@ -381,12 +381,15 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 		byID[id] = tn
 	}
 	const perTenant = 4
-	open := func(conns, perTenant int) (*isolation.DB, error) {
+	open := func(conns int) (*isolation.DB, error) {
 		config := config
-		config.Pool.MaxConns, config.Pool.MaxPerTenant = conns, perTenant
+		config.Pool.MaxConns, config.Pool.MaxPerTenant = conns, min(conns, perTenant)
+		if config.Strategy == tenancy.StrategyDatabase { // a connection for each, or all time goes into connecting
+			config.Pool.MaxConns = max(conns, len(tenants))
+		}
 		return isolation.Open(config)
 	}
-	db, err := open(2*perTenant, perTenant)
+	db, err := open(2 * perTenant)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
@@ -396,7 +399,7 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 	h := isolationtest.NewHandle(db, engine, tenants...)
 	h.TenantColumn, h.PerTenant = column, perTenant
 	h.Open = func(conns int) (isolationtest.DB, error) {
-		db, err := open(conns, conns)
+		db, err := open(conns)
 		if err != nil {
 			return nil, fmt.Errorf("open: %w", err)
 		}

@@ -22,19 +22,23 @@ func duration(t testing.TB) time.Duration {
 	case testing.Short():
 		return time.Second
 	default:
-		return 4 * time.Second
+		return 3 * time.Second
 	}
 }
 
 func TestKnownLeaks(t *testing.T) {
 	for _, c := range cells {
-		t.Run(c.name, func(t *testing.T) { isolationtest.Run(t, c.open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			isolationtest.Run(t, c.open(t))
+		})
 	}
 }
 
 func TestHunt(t *testing.T) {
 	for _, c := range cells {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			isolationtest.Hunt(t, c.open(t), func(p *isolationtest.Plan) { p.Duration = duration(t) })
 		})
 	}
