@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 )
 
 // Lease is a connection of a DB's pools that belongs to one tenant until Release. It is for packages
@@ -92,7 +93,12 @@ func (l *Lease) Begin(ctx context.Context, opts driver.TxOptions) (driver.Tx, er
 
 // Explain adds the remedy to an error of the driver, which stays in the tree. A connection that
 // the driver gives up is not used again, and nothing is repeated.
-func (l *Lease) Explain(err error) error { return l.conn.failed(err, false) }
+func (l *Lease) Explain(err error) error {
+	if l.released && errors.Is(err, driver.ErrBadConn) {
+		return fmt.Errorf("%w (%v)", ErrConnectionLost, err) //nolint:errorlint // driver.ErrBadConn does not leave
+	}
+	return l.conn.failed(err, false)
+}
 
 // Release ends the lease. The connection goes back only if it is known to be clean: no transaction
 // open, no rows unread; else it is closed. It is idempotent.

@@ -121,6 +121,7 @@ func TestLeaseGivesNoBadConn(t *testing.T) {
 		t.Error("driver.ErrBadConn left")
 	}
 	l.Release()
+	mustBe(t, l.Explain(driver.ErrBadConn), isolation.ErrConnectionLost) // of rows that were left open
 	if s := db.PoolStats(); s.Open != 0 {
 		t.Errorf("stats %+v", s)
 	}

@@ -52,8 +52,13 @@ const (
 	maxApplicationName = 63
 )
 
-// release ends the lease. A connection that the application may still hold is closed.
+// release ends the lease, and a transaction that is open. A connection that the application may still
+// hold is closed.
 func (s *scoped) release() {
+	if s.tx != nil {
+		s.tx.closed = true
+		s.tx = nil
+	}
 	if s.escaped {
 		_ = s.conn.Close() // nobody waits for its farewell
 	}

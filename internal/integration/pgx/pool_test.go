@@ -192,6 +192,11 @@ func TestPoolRowsAnswerAsPgx(t *testing.T) {
 		}
 		rows.Close()
 
+		if all, err := pgx.CollectRows(must1(t)(w.pool.Query(w.acme, "")), pgx.RowToMap); err != nil || len(all) != 0 {
+			t.Errorf("nothing answered %v, %v", all, err)
+		}
+		must(t, second(w.pool.Exec(w.acme, "")))
+
 		// A failed Scan closes the rows.
 		rows, err = w.pool.Query(w.acme, "SELECT 'x' FROM generate_series(1, 100)")
 		must(t, err)
@@ -558,8 +563,22 @@ func TestPoolConn(t *testing.T) {
 		})
 		c, err := w.pool.Acquire(w.acme)
 		must(t, err)
+		tx, err := c.Begin(w.acme)
+		must(t, err)
+		add(t, w.acme, tx, "never")
+		inner, err := tx.Begin(w.acme)
+		must(t, err)
+		rows, err := inner.Query(w.acme, "SELECT body FROM notes, generate_series(1, 20000)")
+		must(t, err)
+		rows.Next()
 		c.Release()
 		c.Release()
+		rows.Close()
+		mustBe(t, second(inner.Exec(w.acme, "SELECT 1")), pgx.ErrTxClosed)
+		mustBe(t, inner.Rollback(w.acme), pgx.ErrTxClosed)
+		mustBe(t, tx.Commit(w.acme), pgx.ErrTxClosed)
+		mustBe(t, tx.Rollback(w.acme), pgx.ErrTxClosed)
+		w.bothSee(t)
 		for name, err := range map[string]error{
 			"Exec":      second(c.Exec(w.acme, "SELECT 1")),
 			"Query":     second(c.Query(w.acme, "SELECT 1")),
