@@ -81,32 +81,29 @@ func (w *worker) where() string {
 func (w *worker) endEarly(ctx context.Context, o operation) (_ context.Context, done func(err error)) {
 	moment := time.Duration(w.random.IntN(3000)) * time.Microsecond
 	fault := Fault("")
-	var cancel context.CancelFunc
 	switch dice := w.random.IntN(100); {
-	case o.steady:
-		return ctx, func(error) {}
-	case dice < 6 && w.may(CancelledContext):
+	case dice < 6:
 		fault = CancelledContext
-		ctx, cancel = context.WithCancel(ctx)
-		timer := time.AfterFunc(moment, cancel)
-		return ctx, func(err error) {
-			timer.Stop()
-			if err != nil && ctx.Err() != nil {
-				w.tally.happened(fault)
-			}
-			cancel()
-		}
-	case dice < 10 && w.may(PassedDeadline):
+	case dice < 10:
 		fault = PassedDeadline
-		ctx, cancel = context.WithTimeout(ctx, moment)
-		return ctx, func(err error) {
-			if err != nil && ctx.Err() != nil {
-				w.tally.happened(fault)
-			}
-			cancel()
-		}
 	}
-	return ctx, func(error) {}
+	if fault == "" || o.steady || !w.may(fault) {
+		return ctx, func(error) {}
+	}
+	limit := moment
+	if fault == CancelledContext {
+		limit = operationTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	if fault == CancelledContext {
+		time.AfterFunc(moment, cancel)
+	}
+	return ctx, func(err error) {
+		if err != nil && ctx.Err() != nil {
+			w.tally.happened(fault)
+		}
+		cancel()
+	}
 }
 
 // other returns another tenant.
