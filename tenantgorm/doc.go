@@ -44,7 +44,8 @@
 // statements of another library, functions of the database that read tables. (The handle of
 // package isolation refuses those where it is no wall itself.) It cannot know that a foreign key
 // leads to another tenant's row; make keys and unique indexes include the tenant column. It does not
-// hold against SQL injection.
+// hold against SQL injection. On PostgreSQL a GROUP BY of the key alone no longer covers the other
+// columns, because what is selected from is no table.
 //
 // On MySQL and MariaDB it refuses upserts that update, because ON DUPLICATE KEY UPDATE takes no
 // condition, and locking reads, which would lock nothing there. Open the driver with clientFoundRows:

@@ -107,6 +107,9 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if p.used.Swap(true) {
 		return errors.New("tenantgorm: the plugin is in use already: make one by New for each gorm.Open")
 	}
+	if handle, ok := p.config.Walls.(*isolation.DB); ok && !isOver(db.ConnPool, handle) {
+		return errors.New("tenantgorm.Config.Walls is not what GORM was opened over: give the dialector its Conn: handle.DB")
+	}
 	p.dialect = db.Name()
 	if db.Logger == logger.Discard {
 		db.Logger = logger.Discard.LogMode(logger.Silent) // so that finish can tell sub-queries by it
@@ -127,6 +130,22 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	}
 	p.hookClauses(db)
 	return p.hookCallbacks(db)
+}
+
+// isOver reports whether GORM's connections are the handle's. The walls of another one say nothing
+// about them.
+func isOver(pool gorm.ConnPool, handle *isolation.DB) bool {
+	if prepared, ok := pool.(*gorm.PreparedStmtDB); ok {
+		pool = prepared.ConnPool
+	}
+	switch pool := pool.(type) {
+	case *sql.DB:
+		return pool == handle.DB
+	case gorm.GetDBConnector:
+		db, err := pool.GetDBConn()
+		return err == nil && db == handle.DB
+	}
+	return false
 }
 
 // The kinds of GORM's work.

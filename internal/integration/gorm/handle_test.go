@@ -361,6 +361,38 @@ func TestThePluginStepsAside(t *testing.T) {
 	})
 }
 
+// The walls of one handle say nothing about the connections of another.
+func TestTheWallsAreThoseOfTheConnections(t *testing.T) {
+	t.Parallel()
+	config := onSQLite(t, tenancy.StrategyDatabase)
+	walled, err := isolation.Open(config)
+	must(t, err)
+	defer walled.Close()
+	other, err := isolation.Open(config)
+	must(t, err)
+	defer other.Close()
+	_, plain := engines[0].open(t)
+	for _, test := range []struct {
+		name string
+		conn gorm.ConnPool
+		ok   bool
+	}{
+		{"its own", walled.DB, true},
+		{"another handle", other.DB, false},
+		{"a plain database", plain, false},
+	} {
+		for _, prepared := range []bool{false, true} {
+			db, err := gorm.Open(dialectorOn(isolation.EngineSQLite, test.conn), &gorm.Config{Logger: logger.Discard, PrepareStmt: prepared})
+			must(t, err)
+			plugin, err := tenantgorm.New(tenantgorm.Config{Walls: walled})
+			must(t, err)
+			if err := db.Use(plugin); (err == nil) != test.ok {
+				t.Errorf("%s, prepared %t: %v", test.name, prepared, err)
+			}
+		}
+	}
+}
+
 func quoted(engine isolation.Engine, names ...string) string {
 	quote := "`"
 	if engine == isolation.EnginePostgreSQL {

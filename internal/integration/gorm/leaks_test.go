@@ -418,6 +418,32 @@ func TestR07CreateForAnotherTenant(t *testing.T) {
 	})
 }
 
+func TestR07AHookCannotNameAnotherTenant(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		seen, set := "", ""
+		hook := func(tx *gorm.DB) {
+			if n, ok := tx.Statement.Dest.(*note); ok {
+				seen = n.TenantID
+			}
+			if set != "" {
+				tx.Statement.SetColumn("TenantID", set)
+			}
+		}
+		must(t, w.db.Callback().Create().Before("gorm:create").Register("test:hook", hook))
+		must(t, w.db.Callback().Update().Before("gorm:update").Register("test:hook", hook))
+		must(t, w.as(w.acme).Create(&note{Code: "a"}).Error)
+		if seen != "acme" {
+			t.Errorf("the hook sees tenant %q", seen)
+		}
+		set = "globex"
+		mustBe(t, w.as(w.acme).Create(&note{Code: "b"}).Error, tenantgorm.ErrForeignTenant)
+		mine := note{ID: w.ofAcme.ID, TenantID: "acme", Code: "acme-1"}
+		mustBe(t, w.as(w.acme).Save(&mine).Error, tenantgorm.ErrForeignTenant)
+		mustBe(t, w.as(w.acme).Model(&mine).Updates(map[string]any{"body": "x"}).Error, tenantgorm.ErrForeignTenant)
+		w.untouched(t)
+	})
+}
+
 func TestR08StatementsOverManyRows(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		db := w.as(w.acme)
