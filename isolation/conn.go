@@ -271,8 +271,11 @@ func (c *conn) admit(ctx context.Context, query string) (statementKind, error) {
 	}
 	kind := kindOf(c.route.Engine, query)
 	if c.tx != nil {
-		if kind == kindTransaction || kind == kindEnds {
+		if kind == kindTransaction {
 			return kind, ErrTransactionControl
+		}
+		if kind == kindEnds {
+			return kind, endsTransaction(query)
 		}
 		if err := c.tx.settle(ctx); err != nil {
 			return kind, err

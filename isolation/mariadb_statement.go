@@ -1,6 +1,9 @@
 package isolation
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // classifyMariaDB is classify for MariaDB. The server commits an open transaction before it runs a
 // statement that is no part of one, even if it then refuses it; so everything that is not known to
@@ -52,6 +55,13 @@ func classifyMariaDB(query string) statementKind {
 		}
 	}
 	return kindEnds
+}
+
+// endsTransaction is the error of a statement of kindEnds inside a transaction.
+func endsTransaction(query string) error {
+	first, _ := mariaDBWord(query)
+	return fmt.Errorf("%w: MariaDB commits before it runs %q, or it is a word that is not known to leave the transaction open: "+
+		"run it outside the transaction", ErrTransactionControl, strings.ToUpper(first))
 }
 
 // mariaDBWord is word for MariaDB. An executable comment, which other servers do not read, is the
