@@ -20,12 +20,14 @@ type Resolver interface {
 	// Name identifies the resolver in configuration, decisions and logs.
 	Name() string
 	// Resolve returns the tenant that the request names, or the zero Ref when the request
-	// does not name one here. An error, such as [ErrAmbiguous], refuses the request.
+	// does not name one here. An error, such as [ErrAmbiguous], refuses the request: a guard
+	// answers 400, or 503 to one that is [ErrUnavailable].
 	Resolve(ctx context.Context, req *Request) (Ref, error)
 }
 
 // VaryingResolver is an optional interface of a [Resolver]: the request headers on which
-// its answer depends, for the Vary header of answers.
+// its answer depends, for the Vary header of answers. A resolver that reads headers and does not
+// say so lets a shared cache serve one tenant's answer to another.
 type VaryingResolver interface {
 	Vary() []string
 }
