@@ -162,7 +162,7 @@ var table = []entry{
 		},
 	},
 	{
-		Key{"integration.cache_key_prefix", typeBoolean, "true", "False leaves cache keys without the prefix t:{tenant_id}:."},
+		Key{"integration.cache_key_prefix", typeBoolean, "true", "False switches off tenantcache: New then refuses. Keys are never written without the prefix t:{tenant_id}:."},
 		inverted(func(c *tenancy.Config) *bool { return &c.Integration.NoCacheKeyPrefix }),
 	},
 	{
