@@ -51,7 +51,7 @@ func (h *hunt) disturbed() bool { return h.may(KilledConnection) || h.may(Restar
 
 const (
 	killPause    = 80 * time.Millisecond // about, between kills
-	restartPause = 3 * time.Second       // between restarts
+	restartPause = 5 * time.Second       // between restarts
 )
 
 // disturb kills connections and restarts the server until the context ends.

@@ -101,7 +101,10 @@ func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isol
 		pg := servers.NewPostgres(t, servers.PostgresConfig{})
 		s := &site{pg: pg, connect: c, name: pg.CreateDatabase(t)}
 		if pool {
-			s.bouncer = servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: 6})
+			s.bouncer = servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{
+				PoolSize: 6,
+				Settings: map[string]string{"server_login_retry": "0.1"}, // seconds; a killed login holds all others up
+			})
 			supervise(t, s.bouncer)
 		}
 		s.admin = sql.OpenDB(standard(t, pg.URL(s.name)))
@@ -385,7 +388,7 @@ func handle(t testing.TB, config isolation.Config, engine isolation.Engine, colu
 		config := config
 		config.Pool.MaxConns, config.Pool.MaxPerTenant = conns, min(conns, perTenant)
 		if config.Strategy == tenancy.StrategyDatabase { // a connection for each, or all time goes into connecting
-			config.Pool.MaxConns = max(conns, len(tenants))
+			config.Pool.MaxConns = conns * len(tenants)
 		}
 		return isolation.Open(config)
 	}
