@@ -30,7 +30,8 @@ func NewConnector(url string, opts ...stdlib.OptionOpenDB) (*Connector, error) {
 // NewConnectorConfig returns a connector for a config that came from pgx.ParseConfig and was
 // edited. The config is copied. Its DefaultQueryExecMode counts only for what the application does
 // with the connection beneath (isolation.Raw); where it is pgx's default, it becomes
-// QueryExecModeExec, which a pooler in transaction mode can stand.
+// QueryExecModeExec, which a pooler in transaction mode can stand. Its Tracer sees the statements of
+// a [Pool], and those that the application runs on the connection beneath; not those of isolation.DB.
 func NewConnectorConfig(config *pgx.ConnConfig, opts ...stdlib.OptionOpenDB) (*Connector, error) {
 	config = config.Copy()
 	if config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
