@@ -90,7 +90,7 @@ func (p *Report) probe(ctx context.Context, tx *sql.Tx, probe dialect.Probe, inp
 }
 
 // Verify looks at the wall of each PostgreSQL server with [RLS]: see [RLS.Verify]. With more than
-// one, the objects begin with the server's name.
+// one, the objects begin with the server's name. Without any it fails.
 func (db *DB) Verify(ctx context.Context) (Report, error) {
 	walls := map[string]PostgreSQL{}
 	for name, s := range db.connector.servers {
@@ -99,6 +99,9 @@ func (db *DB) Verify(ctx context.Context) (Report, error) {
 		}
 	}
 	var all Report
+	if len(walls) == 0 {
+		return all, errors.New("verify the wall: no server has PostgreSQL.RLS, so there is none: set it, or do not ask")
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(walls)) {
 		report, err := walls[name].verify(ctx)
