@@ -6,17 +6,17 @@ import (
 	"lexigram.dev/tenancy"
 )
 
-// ErrUnfiltered says that a statement came without the mark of [Filtered] to a database that
+// ErrUnfiltered says that a statement came without the mark of [UnsafeFiltered] to a database that
 // cannot keep tenants' rows apart for reads.
 var ErrUnfiltered = tenancy.NewError(tenancy.CodeTenant, "nothing in this database filters the statement by tenant: "+
 	"use GORM with the plugin tenantgorm, give each tenant a database of its own, or use PostgreSQL")
 
 type filteredKey struct{}
 
-// Filtered tells a [DB] that the statement with this very text is filtered by the tenant of ctx. It
+// UnsafeFiltered tells a [DB] that the statement with this very text is filtered by the tenant of ctx. It
 // is for query layers that write the filter themselves, as tenantgorm does. An application that
 // calls it for its own SQL answers for the filter.
-func Filtered(ctx context.Context, query string) context.Context {
+func UnsafeFiltered(ctx context.Context, query string) context.Context {
 	return context.WithValue(ctx, filteredKey{}, query)
 }
 
@@ -27,7 +27,7 @@ func isFiltered(ctx context.Context, query string) bool {
 }
 
 // Walled reports whether the database keeps the tenant of ctx apart by itself. Where it does not,
-// statements need the mark of [Filtered]. System scope meets no wall and needs no mark: it is true.
+// statements need the mark of [UnsafeFiltered]. System scope meets no wall and needs no mark: it is true.
 // Without a tenant it is tenancy.ErrNoTenant. It does no I/O.
 func (db *DB) Walled(ctx context.Context) (bool, error) {
 	scope, err := tenancy.ScopeOf(ctx)

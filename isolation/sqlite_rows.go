@@ -20,7 +20,7 @@ import (
 
 // SQLiteRows are the tables of the file that tenants share under the strategy row_level, which
 // [SQLite.Dir] holds as shared.sqlite. Its tables are a wall for writes only. Reads, like all
-// statements, must come through a query layer that filters them, see [Filtered]; without it they
+// statements, must come through a query layer that filters them, see [UnsafeFiltered]; without it they
 // fail with [ErrUnfiltered].
 type SQLiteRows struct {
 	// Tables are the tables that belong to tenants, by name with their tenant column; "" means

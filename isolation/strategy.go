@@ -60,7 +60,7 @@ type Route struct {
 	// pool belongs to the tenant.
 	Bind []Setting
 	// Fenced says that nothing in the database keeps the tenant's rows apart from others' for reads.
-	// Only statements with the mark of [Filtered] run there.
+	// Only statements with the mark of [UnsafeFiltered] run there.
 	Fenced bool
 	// Engine chooses the SQL text for what the driver cannot do by itself.
 	Engine Engine
