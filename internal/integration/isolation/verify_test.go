@@ -353,4 +353,7 @@ func TestVerifyOfADB(t *testing.T) {
 	if len(report.Findings) != 1 || report.Findings[0].Kind != "table-unlisted" {
 		t.Errorf("a new table: %v", report.Findings)
 	}
+	if _, err := openSQLite(t).db.Verify(t.Context()); err == nil {
+		t.Error("nothing was verified, and that is no error")
+	}
 }
