@@ -86,7 +86,9 @@ func (tn *Tenancy) ask(ctx context.Context, req *Request, d *Decision) (int, err
 		}
 		d.Resolver, d.Ref = tn.chain.resolvers[i].Name(), ref
 		if err != nil {
-			d.answers = append(d.Answers()[:i], Answer{Resolver: d.Resolver, Err: err})
+			answers := d.Answers()
+			answers[i] = Answer{Resolver: d.Resolver, Err: err}
+			d.answers = answers
 		}
 		return i, err
 	}

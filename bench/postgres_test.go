@@ -230,7 +230,7 @@ func openOwn(b *testing.B, strategy string) (pg *postgres, tenants [2]context.Co
 		t.Placement, err = provisioner.Provision(ctx, t)
 		must(b, err)
 		b.Cleanup(func() { must(b, provisioner.Deprovision(context.Background(), t)) })
-		tenants[i] = tenancy.UnsafeBind(ctx, t, "benchmark")
+		tenants[i] = tenancy.UnsafeBind(ctx, t, "benchmark") //nolint:fatcontext // each begins anew
 		if i == 0 && strategy == tenancy.StrategySchema {
 			schema = t.Placement.Schema
 		}

@@ -79,7 +79,7 @@ func open(t *testing.T, config isolation.Config, n, workers int) *fleet {
 				return
 			}
 			made[i], f.names[i] = tn, tn.ID
-			f.tenants[i] = tenancy.UnsafeBind(t.Context(), tn, "test")
+			f.tenants[i] = tenancy.UnsafeBind(t.Context(), tn, "test") //nolint:fatcontext // each begins anew
 		}
 	})
 	if t.Failed() {
