@@ -23,6 +23,7 @@ const versionTable = goose.DefaultTablename
 // tableExists asks without making the table, as goose itself would.
 var tableExists = map[isolation.Engine]string{
 	isolation.EnginePostgreSQL: "SELECT to_regclass($1) IS NOT NULL",
+	isolation.EngineMariaDB:    "SELECT count(*) > 0 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
 	isolation.EngineSQLite:     "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = ?",
 }
 
@@ -35,8 +36,11 @@ const (
 )
 
 // Migrator applies goose migrations to the databases of tenants. Make one with [New]. It is safe
-// for concurrent use, also by several processes: on PostgreSQL by an advisory lock, on SQLite
-// because each migration and its version are one transaction.
+// for concurrent use, also by several processes: on PostgreSQL and MariaDB by a lock of the session,
+// on SQLite because each migration and its version are one transaction.
+//
+// MariaDB commits at each statement that changes a table. A migration that fails there leaves the
+// statements before the failure: write one such statement per file, or with IF NOT EXISTS.
 type Migrator struct {
 	files map[isolation.Engine]fs.FS
 
@@ -150,7 +154,10 @@ func (m *Migrator) provider(target isolation.Target) (*goose.Provider, error) {
 		return nil, err
 	}
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithTableName(versionTable)}
-	if target.Engine == isolation.EnginePostgreSQL {
+	switch target.Engine {
+	case isolation.EngineMariaDB:
+		options = append(options, goose.WithSessionLocker(newNamedLock(lockID(target))))
+	case isolation.EnginePostgreSQL:
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID(target)), lock.WithLockTimeout(1, lockTries))
 		if err != nil {
 			return nil, err
@@ -186,11 +193,13 @@ func dialect(engine isolation.Engine) (database.Dialect, error) {
 	switch engine {
 	case isolation.EnginePostgreSQL:
 		return database.DialectPostgres, nil
+	case isolation.EngineMariaDB:
+		return database.DialectMySQL, nil
 	case isolation.EngineSQLite:
 		return database.DialectSQLite3, nil
 	default:
-		return "", fmt.Errorf("tenantgoose: %q is no engine that it can migrate: use %s or %s",
-			engine, isolation.EnginePostgreSQL, isolation.EngineSQLite)
+		return "", fmt.Errorf("tenantgoose: %q is no engine that it can migrate: use %s, %s or %s",
+			engine, isolation.EnginePostgreSQL, isolation.EngineMariaDB, isolation.EngineSQLite)
 	}
 }
 
