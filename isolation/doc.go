@@ -4,8 +4,9 @@
 // [Open] takes the servers that hold tenants' data and a strategy: row_level (shared tables, with
 // PostgreSQL's row security as the wall), schema (tables of the tenant's own in a shared database) or
 // database (a database of the tenant's own; on SQLite a file). Which of them [PostgreSQL], [MariaDB]
-// and [SQLite] can hold, Open says; docs/STRATEGIES.md helps to choose. Tenants may differ. Handlers keep using database/sql; without a tenant in the context they get
-// tenancy.ErrNoTenant and never rows.
+// and [SQLite] can hold, Open says; docs/STRATEGIES.md helps to choose. Tenants may differ. Handlers
+// keep using database/sql; without a tenant in the context they get tenancy.ErrNoTenant and never
+// rows.
 //
 //	db, err := isolation.Open(isolation.Config{
 //		Servers:  map[string]isolation.Server{"files": isolation.SQLite{Dir: "data", Driver: "sqlite"}},
