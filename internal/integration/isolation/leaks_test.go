@@ -307,7 +307,7 @@ func TestC11LostConnection(t *testing.T) {
 				_, err := c.db.ExecContext(c.acme, slow(a))
 				failed <- err
 			}()
-			kill("query LIKE '%pg_sleep%' AND state = 'active'")
+			kill("wait_event = 'PgSleep'")
 			select {
 			case err := <-failed:
 				if err == nil || errors.Is(err, driver.ErrBadConn) {

@@ -389,7 +389,7 @@ func TestC11PoolLostConnection(t *testing.T) {
 			t.Run("in "+name+" is an error and not a second try", func(t *testing.T) {
 				failed := make(chan error, 1)
 				go func() { failed <- run() }()
-				kill("query LIKE '%pg_sleep%' AND state = 'active'")
+				kill("wait_event = 'PgSleep'") // before it the statement has not begun, and may be tried again
 				select {
 				case err := <-failed:
 					if err == nil || errors.Is(err, driver.ErrBadConn) {
