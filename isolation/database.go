@@ -14,8 +14,10 @@ type perDatabase struct{}
 type databaseServer interface {
 	home
 	supportsDatabases() error
-	// checkDatabase keeps other names than those that placeDatabase chooses away from the server.
+	// checkDatabase refuses names that cannot be a tenant's database.
 	checkDatabase(name string) error
+	// checkOwnDatabase refuses names that placeDatabase does not choose for the tenant.
+	checkOwnDatabase(t tenancy.Tenant) error
 	routeDatabase(p tenancy.Placement, r *Route) error
 	placeDatabase(t tenancy.Tenant) (name string, err error)
 	provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
@@ -88,5 +90,5 @@ func (p perDatabase) of(s Server, t tenancy.Tenant) (databaseServer, error) {
 		return nil, err
 	}
 	databases := s.(databaseServer)
-	return databases, databases.checkDatabase(t.Placement.Database)
+	return databases, databases.checkOwnDatabase(t)
 }

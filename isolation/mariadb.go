@@ -230,6 +230,10 @@ func (MariaDB) supportsDatabases() error { return nil }
 
 func (MariaDB) checkDatabase(name string) error { return checkPlaced("database", name) }
 
+func (MariaDB) checkOwnDatabase(t tenancy.Tenant) error {
+	return checkPlaceName("database", t.Placement.Database, t)
+}
+
 func (MariaDB) placeDatabase(t tenancy.Tenant) (string, error) { return placeName(t) }
 
 func (m MariaDB) routeSchema(at tenancy.Placement, r *Route) error {

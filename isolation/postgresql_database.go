@@ -91,6 +91,10 @@ func (p PostgreSQL) supportsDatabases() error {
 
 func (PostgreSQL) checkDatabase(name string) error { return checkPlaced("database", name) }
 
+func (PostgreSQL) checkOwnDatabase(t tenancy.Tenant) error {
+	return checkPlaceName("database", t.Placement.Database, t)
+}
+
 func (PostgreSQL) placeDatabase(t tenancy.Tenant) (string, error) { return placeName(t) }
 
 func (p PostgreSQL) routeDatabase(at tenancy.Placement, r *Route) error {
@@ -137,7 +141,7 @@ func (p PostgreSQL) provisionDatabase(ctx context.Context, t tenancy.Tenant, m M
 }
 
 // createDatabase makes the database unless it is there. A database of this name without a mark is
-// one of ours, whose making was interrupted: the name has a random part.
+// one of ours, whose making was interrupted: checkOwnDatabase has seen the name.
 func (p PostgreSQL) createDatabase(ctx context.Context, admin *sql.DB, t tenancy.Tenant) error {
 	const attempts = 20
 	for attempt := 1; ; attempt++ {

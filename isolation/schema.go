@@ -65,7 +65,7 @@ func (p perSchema) Provision(ctx context.Context, s Server, t tenancy.Tenant, m 
 	if err := p.Supports(s); err != nil {
 		return 0, err
 	}
-	if err := checkPlaced("schema", t.Placement.Schema); err != nil {
+	if err := checkPlaceName("schema", t.Placement.Schema, t); err != nil {
 		return 0, err
 	}
 	return s.(schemaServer).provisionSchema(ctx, t, m)
@@ -76,7 +76,7 @@ func (p perSchema) Deprovision(ctx context.Context, s Server, t tenancy.Tenant) 
 	if err := p.Supports(s); err != nil {
 		return err
 	}
-	if err := checkPlaced("schema", t.Placement.Schema); err != nil {
+	if err := checkPlaceName("schema", t.Placement.Schema, t); err != nil {
 		return err
 	}
 	return s.(schemaServer).deprovisionSchema(ctx, t)

@@ -30,6 +30,13 @@ func (SQLite) placeDatabase(t tenancy.Tenant) (string, error) {
 	return readable(t.ID, '-') + "-" + hex.EncodeToString(sum[:8]) + extension, nil
 }
 
+func (s SQLite) checkOwnDatabase(t tenancy.Tenant) error {
+	if own, _ := s.placeDatabase(t); t.Placement.Database != own {
+		return notPlaced("database", t.Placement.Database)
+	}
+	return nil
+}
+
 // provisionDatabase makes the folder and the file and migrates it.
 func (s SQLite) provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
 	if err := s.create(t.Placement.Database); err != nil {

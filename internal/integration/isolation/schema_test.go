@@ -206,25 +206,48 @@ func TestCheckFindsHolesOfSchemas(t *testing.T) {
 // nobody.
 func TestL07SomebodyElsesPlaceIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	each(t, func(a access) bool { return !a.rows && !a.pooled && a.engine == "" }, func(t *testing.T, a access) {
+	each(t, func(a access) bool { return !a.rows && !a.pooled }, func(t *testing.T, a access) {
 		c := a.open(t)
 		p, err := isolation.NewProvisioner(c.config, c.migration)
 		must(t, err)
-		thief := tenant("thief")
-		thief.Placement = placementOf(t, c.acme)
-		if _, err := p.Provision(t.Context(), thief); err == nil {
-			t.Error("another tenant's place was provisioned")
+		refused := func(thief tenancy.Tenant, whose string) {
+			t.Helper()
+			place := thief.Placement.Schema + thief.Placement.Database
+			if _, err := p.Provision(t.Context(), thief); err == nil {
+				t.Errorf("%s, which is %s, was provisioned", place, whose)
+			}
+			if err := p.Deprovision(t.Context(), thief); err == nil {
+				t.Errorf("%s, which is %s, was dropped", place, whose)
+			}
 		}
-		if err := p.Deprovision(t.Context(), thief); err == nil {
-			t.Error("another tenant's place was dropped")
+		for _, id := range []string{"thief", "Acme"} { // the latter has the same readable name as acme
+			thief := tenant(id)
+			thief.Placement = placementOf(t, c.acme)
+			refused(thief, "another tenant's")
 		}
-		thief.Placement.Schema, thief.Placement.Database = "public", "postgres"
-		if _, err := p.Provision(t.Context(), thief); err == nil {
-			t.Error("nobody's place was provisioned")
+		names := []string{"public", "postgres", "root", "mysql", "shared.sqlite"}
+		if a.engine == "" {
+			// The application's own database: the migrator owns it, as it does tenants'.
+			own := c.name + "_own"
+			_, err := c.admin.Exec(fmt.Sprintf("CREATE DATABASE %q OWNER %q", own, c.roles.Migrator))
+			must(t, err)
+			t.Cleanup(func() {
+				_, err := c.admin.Exec(fmt.Sprintf("DROP DATABASE %q", own))
+				must(t, err)
+			})
+			names = append(names, own, c.roles.App, c.roles.System, c.roles.Migrator)
 		}
-		if err := p.Deprovision(t.Context(), thief); err == nil {
-			t.Error("nobody's place was dropped")
+		for _, name := range names {
+			thief := tenant("thief")
+			thief.Placement = placementOf(t, c.acme)
+			if thief.Placement.Schema != "" {
+				thief.Placement.Schema = name
+			} else {
+				thief.Placement.Database = name
+			}
+			refused(thief, "no tenant's")
 		}
+		must(t, c.db.Check(t.Context()))
 		sees(t, c.acme, c.db, "of acme")
 	})
 }
