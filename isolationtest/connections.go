@@ -360,7 +360,7 @@ func lostStatement(f *fixture) {
 			f.expect(f.b, r)
 		}
 		f.answersAgain()
-		if err != nil {
+		if err != nil || f.Failed() {
 			return
 		}
 	}

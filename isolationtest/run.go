@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lexigram.dev/tenancy/isolation"
 )
 
 // leak is a row of the list of known leaks, as a test.
@@ -68,6 +70,8 @@ type fixture struct {
 	db   DB
 	base context.Context
 	a, b string // two tenants
+
+	steps float64 // that SQLite counts in a second; 0 until somebody asks
 
 	mu    sync.Mutex
 	rows  map[string]map[string]row // by tenant and id
@@ -318,6 +322,19 @@ func (f *fixture) eventually(what string, condition func() bool) {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// slow is an insert of the row that takes about that many seconds.
+func (f *fixture) slow(r row, seconds float64) (query string, args []any) {
+	f.Helper()
+	if f.engine == isolation.EngineSQLite && f.steps == 0 {
+		const steps = 100_000
+		begin := time.Now()
+		_, err := f.db.ExecContext(f.ctx(f.a), counting(steps))
+		f.must(err, "let SQLite count")
+		f.steps = steps / time.Since(begin).Seconds()
+	}
+	return f.texts.slow(r, seconds, f.steps)
 }
 
 // kill ends the connections of the handle; it waits until there is one to end.

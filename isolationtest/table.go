@@ -100,20 +100,24 @@ func (s texts) insertRows(n int) string {
 	return s.say("INSERT INTO " + s.table + " (" + columns + ") VALUES (?, ?, ?, ?)" + strings.Repeat(", (?, ?, ?, ?)", n-1))
 }
 
-// slow is an insert of the row that takes about that many seconds.
-func (s texts) slow(r row, seconds float64) (query string, args []any) {
+// slow is an insert of the row that takes about that many seconds. SQLite cannot sleep: it counts,
+// steps a second.
+func (s texts) slow(r row, seconds, steps float64) (query string, args []any) {
 	args = r.values()
 	switch s.engine {
 	case isolation.EnginePostgreSQL:
 		query = fmt.Sprintf(" SELECT $1::text, $2::text, $3::bigint, $4::text FROM pg_sleep(%g)", seconds)
 	case isolation.EngineSQLite:
-		// Two to ten million steps a second.
-		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM (WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT %.0f) "+
-			"SELECT count(*) AS c FROM s) WHERE c > 0", seconds*5e6)
+		query = " SELECT ?, ?, ?, ? FROM (" + counting(seconds*steps) + ") WHERE c > 0"
 	default:
 		query = fmt.Sprintf(" SELECT ?, ?, ?, ? FROM DUAL WHERE SLEEP(%g) = 0", seconds)
 	}
 	return "INSERT INTO " + s.table + " (" + columns + ")" + query, args
+}
+
+// counting is a query that makes SQLite count.
+func counting(steps float64) string {
+	return fmt.Sprintf("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s LIMIT %.0f) SELECT count(*) AS c FROM s", steps)
 }
 
 // readRows runs a query for whole rows.
