@@ -25,7 +25,7 @@ func FuzzMiddleware(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, path, tenant, another, token, forwarded string, how byte) {
 		u, err := url.ParseRequestURI(path)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		header := http.Header{"Authorization": {"Bearer " + token}, "X-Forwarded-Host": {forwarded}}
 		if how&1 != 0 {

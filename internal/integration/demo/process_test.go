@@ -154,9 +154,7 @@ func (r *running) signal(t *testing.T, sig os.Signal) error {
 
 func TestThePrintedLinesWork(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl: apt-get install curl")
-	}
+	servers.Program(t, "curl", "curl")
 	r := run(t)
 	paste := func(script string) (string, error) {
 		shell := exec.Command("sh", "-e")

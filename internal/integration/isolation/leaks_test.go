@@ -6,10 +6,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/internal/integration/servers"
@@ -250,13 +253,14 @@ func TestC09SearchPathOfTheDSNStays(t *testing.T) {
 func TestC10ChangedTable(t *testing.T) {
 	t.Parallel()
 	each(t, isRows, func(t *testing.T, a access) {
-		if !a.bound {
-			t.Skip("pgx stdlib itself fails once after a change")
-		}
 		c := a.open(t, one)
 		const query = "SELECT * FROM notes"
 		columns := func(ctx context.Context) int {
 			rows, err := c.db.QueryContext(ctx, query)
+			var stale *pgconn.PgError
+			if !a.bound && errors.As(err, &stale) && stale.Code == "0A000" {
+				rows, err = c.db.QueryContext(ctx, query) // pgx stdlib itself fails once after a change
+			}
 			must(t, err)
 			defer rows.Close()
 			names, err := rows.Columns()
@@ -319,11 +323,12 @@ func TestC11LostConnection(t *testing.T) {
 			sees(t, c.acme, c.db, "of acme")
 		})
 		t.Run("of an unused connection is not noticed", func(t *testing.T) {
-			if a.pooled {
-				t.Skip("the pooler replaces it")
-			}
 			sees(t, c.acme, c.db, "of acme")
 			kill("state = 'idle'")
+			if a.pooled { // the connection is the pooler's, which may hand it out before it knows
+				answersAgain(t, c)
+				return
+			}
 			eventually(t, "the end of the session", func() bool {
 				var n int
 				must(t, c.admin.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = $2", c.name, c.roles.App).Scan(&n))
@@ -332,6 +337,22 @@ func TestC11LostConnection(t *testing.T) {
 			sees(t, c.globex, c.db, "of globex")
 		})
 	})
+}
+
+// answersAgain waits until each tenant gets an answer, which must be its own rows.
+func answersAgain(t *testing.T, c *cell) {
+	t.Helper()
+	for ctx, own := range map[context.Context]string{c.acme: "of acme", c.globex: "of globex"} {
+		var got []string
+		eventually(t, "an answer", func() bool {
+			var err error
+			got, err = bodies(ctx, c.db)
+			return err == nil
+		})
+		if !slices.Equal(got, []string{own}) {
+			t.Errorf("saw %q, want %q", got, own)
+		}
+	}
 }
 
 func TestC12OtherTenantInside(t *testing.T) {
@@ -642,11 +663,12 @@ func TestC21SessionFeatures(t *testing.T) {
 	t.Parallel()
 	each(t, isShared, func(t *testing.T, a access) {
 		c := a.open(t, one)
-		if !a.pooled {
-			// A temporary table would come before the walled one.
-			_, err := c.db.ExecContext(c.acme, "CREATE TEMP TABLE notes AS SELECT 1::bigint AS id, 'shadow'::text AS body")
-			must(t, err)
-			sees(t, c.globex, c.db, "of globex")
+		// A temporary table would come before the walled one.
+		_, err := c.db.ExecContext(c.acme, "CREATE TEMP TABLE notes AS SELECT 1::bigint AS id, 'shadow'::text AS body")
+		must(t, err)
+		sees(t, c.globex, c.db, "of globex")
+		sees(t, c.acme, c.db, "of acme")
+		if !a.pooled { // behind a pooler a lock is the server's connection's, see docs/STRATEGIES.md
 			_, err = c.db.ExecContext(c.acme, "SELECT pg_advisory_lock(42)")
 			must(t, err)
 			var locks int

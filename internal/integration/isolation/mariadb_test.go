@@ -379,10 +379,18 @@ func TestForeignDatabasesOnMariaDBAreLeftAlone(t *testing.T) {
 		c := a.open(t)
 		p, err := isolation.NewProvisioner(c.config, c.migration)
 		must(t, err)
-		theirs := servers.MariaDB(t).CreateDatabase(t) // as the migrator could have made it, without a mark
+		foreign := servers.MariaDB(t).CreateDatabase(t) // as the migrator could have made it, without a mark
+		mine := databaseOf(t, c.acme)
+		theirs := mine[:len(mine)-12] + fmt.Sprintf("%012x", time.Now().UnixNano()&(1<<48-1)) // a name that could be acme's
+		_, err = c.admin.Exec("CREATE DATABASE " + theirs)
+		must(t, err)
+		t.Cleanup(func() {
+			_, err := c.admin.Exec("DROP DATABASE " + theirs)
+			must(t, err)
+		})
 		_, err = c.admin.Exec("CREATE TABLE " + theirs + ".precious (id int)")
 		must(t, err)
-		for _, name := range []string{theirs, databaseOf(t, c.globex), "mysql", "information_schema", "T", "a b", "a`; DROP DATABASE x"} {
+		for _, name := range []string{theirs, foreign, databaseOf(t, c.globex), "mysql", "information_schema", "T", "a b", "a`; DROP DATABASE x"} {
 			tn := tenant("acme")
 			tn.Placement = placementOf(t, c.acme)
 			if a.name == "schema on MariaDB" {

@@ -111,7 +111,11 @@ func TestL07HostileNames(t *testing.T) {
 		must(t, err)
 		dir := c.config.Servers["files"].(isolation.SQLite).Dir
 		precious := filepath.Join(filepath.Dir(dir), "precious.db")
-		must(t, os.WriteFile(precious, []byte("x"), 0o600))
+		acme, err := sql.Open("sqlite", filepath.Join(dir, placementOf(t, c.acme).Database))
+		must(t, err)
+		defer acme.Close()
+		_, err = acme.Exec("VACUUM INTO ?", precious) // a file that could be read
+		must(t, err)
 		for _, name := range []string{"../precious.db", precious, "..", ".db", "a/b.db", "a\x00.db", "a.db?mode=rwc", "A.DB", ""} {
 			tn := tenant("evil")
 			tn.Placement = tenancy.Placement{Strategy: tenancy.StrategyDatabase, Server: "files", Database: name}

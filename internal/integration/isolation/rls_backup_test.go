@@ -14,12 +14,7 @@ import (
 // client runs a program of PostgreSQL's, which come with the server.
 func client(t *testing.T, program string, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil && servers.Required() {
-		t.Fatalf("%s is not installed: apt-get install postgresql-client", program)
-	} else if err != nil {
-		t.Skipf("%s is not installed, so this test has not run: apt-get install postgresql-client", program)
-	}
+	path := servers.Program(t, program, "postgresql-client")
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	return string(out), err
 }

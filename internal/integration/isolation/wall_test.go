@@ -168,9 +168,6 @@ func TestVersionQueriesNeedNoTenant(t *testing.T) {
 func TestRaw(t *testing.T) {
 	t.Parallel()
 	each(t, isShared, func(t *testing.T, a access) {
-		if !a.bound {
-			t.Skip("a session needs tenantpgx")
-		}
 		var inner captured
 		c := a.open(t, one, inner.option)
 		copyIn := func(fail error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -75,6 +76,17 @@ func Required() bool {
 		}
 	}
 	return false
+}
+
+// Program returns the path of a program of a Debian package. A missing one ends the test, like a
+// missing server.
+func Program(t testing.TB, program, pkg string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		missing(t, program, pkg)
+	}
+	return path
 }
 
 // missing ends a test whose server is not installed.
