@@ -405,7 +405,12 @@ func TestForeignDatabasesOnMariaDBAreLeftAlone(t *testing.T) {
 				t.Errorf("the database %q was dropped", name)
 			}
 		}
-		must(t, c.admin.QueryRow("SELECT count(*) FROM "+theirs+".precious").Err())
+		var precious, logins int
+		must(t, c.admin.QueryRow("SELECT count(*) FROM "+theirs+".precious").Scan(&precious))
+		must(t, c.admin.QueryRow("SELECT count(*) FROM mysql.db WHERE Db IN (?, ?)", theirs, foreign).Scan(&logins))
+		if logins != 0 {
+			t.Errorf("%d logins were let into a database that is not the tenant's", logins)
+		}
 		sees(t, c.globex, c.db, "of globex")
 	})
 }
