@@ -407,7 +407,7 @@ func TestForeignDatabasesOnMariaDBAreLeftAlone(t *testing.T) {
 		}
 		var precious, logins int
 		must(t, c.admin.QueryRow("SELECT count(*) FROM "+theirs+".precious").Scan(&precious))
-		must(t, c.admin.QueryRow("SELECT count(*) FROM mysql.db WHERE Db IN (?, ?)", theirs, foreign).Scan(&logins))
+		must(t, c.admin.QueryRow("SELECT count(*) FROM mysql.db WHERE User IN (?, ?)", theirs, foreign).Scan(&logins))
 		if logins != 0 {
 			t.Errorf("%d logins were let into a database that is not the tenant's", logins)
 		}
