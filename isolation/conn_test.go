@@ -125,14 +125,34 @@ func TestValuesAreTheInnerDrivers(t *testing.T) {
 	_, err := db.ExecContext(acme, "INSERT", "kept", "removed", int32(7), sql.NullString{String: "valued", Valid: true})
 	must(t, err)
 	ran(t, server, "INSERT kept 7 valued [acme]")
-	if _, err = db.ExecContext(acme, "INSERT", "refused"); err == nil {
-		t.Error("the driver's checker was not asked")
-	}
-	if _, err = db.ExecContext(acme, "INSERT", struct{}{}); err == nil {
-		t.Error("a value that nobody can convert was accepted")
+	plain := sql.OpenDB(&fake{})
+	t.Cleanup(func() { _ = plain.Close() })
+	for name, args := range map[string][]any{
+		"refused by the driver":   {"kept", "refused"},
+		"after a removed one":     {"removed", "refused"},
+		"named":                   {sql.Named("body", "refused")},
+		"nobody can convert it":   {struct{}{}},
+		"named, nobody converts":  {"kept", sql.Named("body", struct{}{})},
+		"its own Value fails":     {failing{}},
+		"its own Value is no use": {odd{}},
+	} {
+		_, want := plain.ExecContext(acme, "INSERT", args...)
+		_, got := db.ExecContext(acme, "INSERT", args...)
+		if want == nil || got == nil || got.Error() != want.Error() {
+			t.Errorf("%s: the error is %v, want that of database/sql: %v", name, got, want)
+		}
 	}
 	ran(t, server)
 }
+
+// failing and odd are values that cannot be sent.
+type (
+	failing struct{}
+	odd     struct{}
+)
+
+func (failing) Value() (driver.Value, error) { return nil, errors.New("not today") }
+func (odd) Value() (driver.Value, error)     { return struct{}{}, nil }
 
 func TestMisuseIsRefusedBeforeTheServer(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,7 @@ func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.N
 	columns, _ := s.(driver.ColumnConverter) //nolint:staticcheck // older drivers know nothing else
 	kept := args[:0]
 	for _, arg := range args {
+		arg.Ordinal = len(kept) + 1
 		err := driver.ErrSkip
 		if checker != nil {
 			err = checker.CheckNamedValue(&arg)
@@ -36,11 +37,10 @@ func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.N
 		case errors.Is(err, driver.ErrRemoveArgument):
 			continue
 		case err != nil && arg.Name != "":
-			return nil, fmt.Errorf("sql: converting argument %q: %w", arg.Name, err)
+			return nil, fmt.Errorf("sql: converting argument with name %q type: %w", arg.Name, err)
 		case err != nil:
-			return nil, fmt.Errorf("sql: converting argument $%d: %w", arg.Ordinal, err)
+			return nil, fmt.Errorf("sql: converting argument $%d type: %w", arg.Ordinal, err)
 		}
-		arg.Ordinal = len(kept) + 1
 		kept = append(kept, arg)
 	}
 	return kept, nil
