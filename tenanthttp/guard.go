@@ -46,11 +46,12 @@ func Public(next http.Handler) http.Handler {
 	})
 }
 
-// refusals is what guards need to know of the middleware's configuration. It travels in the
-// context of unbound requests.
+// refusals is what guards and [WriteError] need to know of the configuration. It travels in the
+// context of requests that passed [Middleware].
 type refusals struct {
-	challenge, invalid string   // values of WWW-Authenticate
-	trusted            []string // names of resolvers
+	log                *slog.Logger // nil for slog.Default
+	challenge, invalid string       // values of WWW-Authenticate
+	trusted            []string     // names of resolvers
 	write              func(w http.ResponseWriter, r *http.Request, p Problem)
 }
 
@@ -78,6 +79,13 @@ func refusalsOf(ctx context.Context) *refusals {
 		return f
 	}
 	return defaultRefusals
+}
+
+func (f *refusals) logger() *slog.Logger {
+	if f.log == nil {
+		return slog.Default()
+	}
+	return f.log
 }
 
 // refuse answers a request that has no verified binding.

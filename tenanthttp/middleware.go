@@ -56,6 +56,7 @@ func Middleware(tn *tenancy.Tenancy, cfg Config) func(http.Handler) http.Handler
 		vary:     varyByAnswers(tn.Chain().Resolvers(), cfg.credentials(), len(proxies) > 0),
 		refusals: newRefusals(cfg, resolution.TrustedResolvers),
 	}
+	m.refusals.log = tn.Config().Logger
 	return func(next http.Handler) http.Handler {
 		mustHandle("Middleware", next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -79,29 +80,42 @@ type middleware struct {
 	refusals *refusals
 }
 
-// call holds what one request needs beside its context, in one allocation.
+// call is the context of one request and what else the request needs, in one allocation.
 type call struct {
-	request tenancy.Request
-	vary    [1]string
+	context.Context
+	refusals *refusals
+	request  tenancy.Request
+	vary     [1]string
 }
+
+// Value returns the middleware's own value, else that of the context beneath.
+func (c *call) Value(key any) any {
+	if key == (refusalsKey{}) {
+		return c.refusals
+	}
+	return c.Context.Value(key)
+}
+
+// String keeps the caller and the request's headers out of a log that prints the context.
+func (c *call) String() string { return "context of a request behind tenanthttp.Middleware" }
 
 // bind returns r with the decision, and the binding if there is one, in its context.
 func (m *middleware) bind(w http.ResponseWriter, r *http.Request) *http.Request {
-	c := &call{request: tenancy.Request{Host: m.proxies.host(r), Path: r.URL.EscapedPath(), Header: r.Header}}
+	c := &call{
+		refusals: m.refusals,
+		request:  tenancy.Request{Host: m.proxies.host(r), Path: r.URL.EscapedPath(), Header: r.Header},
+	}
 	if m.identity != nil {
 		c.request.Identity, c.request.IdentityErr = m.identity(r)
 	}
-	ctx := m.tn.Bind(r.Context(), &c.request)
-	asked := len(m.vary) - 1
-	if d, _ := tenancy.DecisionFrom(ctx); d.Outcome == tenancy.OutcomeBound {
+	c.Context = m.tn.Bind(r.Context(), &c.request)
+	asked := len(m.vary) - 1 // refusals name every source, so that they do not tell by which one a tenant was named
+	if d, _ := tenancy.DecisionFrom(c.Context); d.Outcome == tenancy.OutcomeBound {
 		asked = d.Asked()
-	} else {
-		// Refusals name every source, so that they do not tell by which one a tenant was named.
-		ctx = context.WithValue(ctx, refusalsKey{}, m.refusals)
 	}
 	c.vary[0] = m.vary[asked]
 	addVary(w.Header(), c.vary[:])
-	return r.WithContext(ctx)
+	return r.WithContext(c)
 }
 
 func mustHandle(what string, next http.Handler) {

@@ -329,6 +329,20 @@ func TestMiddlewareConcurrently(t *testing.T) {
 	group.Wait()
 }
 
+func TestContextDoesNotPrintCredentials(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, token := range []string{"alice:acme", "mallory"} {
+		ask{token: token}.of(w.wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			if text := fmt.Sprintf("%v %+v", ctx, r.Context()); strings.Contains(text, token) {
+				t.Errorf("the context prints as %s", text)
+			}
+		})))
+	}
+}
+
 func captureLog(t *testing.T) *strings.Builder {
 	t.Helper()
 	var text strings.Builder

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -136,7 +135,8 @@ func (p Problem) Write(w http.ResponseWriter, r *http.Request) {
 // with a verified binding, or in system scope. All else is 500.
 //
 // The client never sees the text of an error that it did not cause. Errors that are answered
-// with 500 go to slog.Default.
+// with 500 go to the Logger of the [tenancy.Config] whose [Middleware] the request passed, or to
+// slog.Default where it passed none.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
 	bound := isBound(ctx)
@@ -146,10 +146,10 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p := problemOf(ctx, err, bound)
-	if p.Status == http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		slog.ErrorContext(ctx, "tenanthttp: request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-	}
 	f := *refusalsOf(ctx)
+	if p.Status == http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		f.logger().ErrorContext(ctx, "tenanthttp: request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
 	f.write = defaultRefusals.write // a handler's error is not a guard's refusal
 	f.answer(w, r, p)
 }

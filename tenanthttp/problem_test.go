@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,11 +15,12 @@ import (
 	"lexigram.dev/tenancy/tenanthttp"
 )
 
-func TestWriteErrorTurnsErrorsIntoStatuses(t *testing.T) { // changes slog.Default
-	log := captureLog(t)
+func TestWriteErrorTurnsErrorsIntoStatuses(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
 	const secret = "10.9.8.7"
 	wrap := func(err error) error { return fmt.Errorf("dial %s: %w", secret, err) }
-	w := newWorld(t)
+	w := newWorld(t, func(c *tenancy.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	respond := func(err error) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { tenanthttp.WriteError(rw, r, err) })
 	}
@@ -73,7 +75,7 @@ func TestWriteErrorTurnsErrorsIntoStatuses(t *testing.T) { // changes slog.Defau
 				t.Errorf("detail %q, want %q", p.Detail, c.detail)
 			}
 			if logged := strings.Contains(log.String(), "level=ERROR"); logged != (c.want.status == 500) {
-				t.Errorf("logged %t: %s", logged, log)
+				t.Errorf("logged %t: %s", logged, &log)
 			}
 			if retry := rec.Header().Get("Retry-After"); (retry != "") != (c.want.status == 503) {
 				t.Errorf("Retry-After %q", retry)
@@ -107,6 +109,37 @@ func TestWriteErrorAnswersAForgottenGuardAsTheGuardWould(t *testing.T) {
 			if got.Code != want.Code || got.Body.String() != want.Body.String() || fmt.Sprint(got.Header()) != fmt.Sprint(want.Header()) {
 				t.Errorf("%s: %d %s, want %d %s", name, got.Code, got.Body, want.Code, want.Body)
 			}
+		}
+	}
+}
+
+func TestWriteErrorLogsWhereTheApplicationSaid(t *testing.T) { // changes slog.Default
+	var own strings.Builder
+	w := newWorld(t, func(c *tenancy.Config) { c.Logger = slog.New(slog.NewTextHandler(&own, nil)) })
+	fails := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		tenanthttp.WriteError(rw, r, errors.New("boom"))
+	})
+	for name, c := range map[string]struct {
+		h   http.Handler
+		a   ask
+		own bool
+	}{
+		"bound":              {w.wrap(tenanthttp.Guard(fails)), ask{token: "alice:acme"}, true},
+		"unbound":            {w.wrap(fails), ask{}, true},
+		"public":             {w.wrap(tenanthttp.Public(fails)), ask{host: "acme.app.com"}, true},
+		"without middleware": {fails, ask{}, false},
+	} {
+		own.Reset()
+		standard := captureLog(t)
+		if rec := c.a.of(c.h); rec.Code != 500 {
+			t.Errorf("%s: status %d", name, rec.Code)
+		}
+		const logged = "error=boom"
+		if got := strings.Contains(own.String(), logged); got != c.own {
+			t.Errorf("%s: in the configured log %t: %s", name, got, &own)
+		}
+		if got := strings.Contains(standard.String(), logged); got == c.own {
+			t.Errorf("%s: in slog.Default %t: %s", name, got, standard)
 		}
 	}
 }
