@@ -35,8 +35,8 @@ type Report struct {
 }
 
 // Verify looks in the database's catalogue for every way past the wall that it knows: rights of
-// the role app, tables without policies, views, functions, keys and publications around them, and
-// indexes that row security disables. It reads the catalogue only, so that any login will do, and
+// the role app, tables without policies, views, functions, keys and publications around them, large
+// objects, which have no rows to secure, and indexes that row security disables. It reads the catalogue only, so that any login will do, and
 // changes nothing. What has to stay goes into a [Baseline].
 func (r RLS) Verify(ctx context.Context, db *sql.DB) (Report, error) {
 	var report Report

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/internal/integration/servers"
@@ -38,7 +39,11 @@ CREATE TABLE goose_db_version (id int)`
 
 func openShop(t *testing.T) *shop {
 	t.Helper()
-	pg := servers.Postgres(t)
+	return openShopOn(t, servers.Postgres(t))
+}
+
+func openShopOn(t *testing.T, pg *servers.PostgresServer) *shop {
+	t.Helper()
 	s := &shop{pg: pg, name: pg.CreateDatabase(t)}
 	open := func(url string) *sql.DB {
 		db, err := sql.Open("pgx", url)
@@ -260,6 +265,27 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 			"ALTER DEFAULT PRIVILEGES FOR ROLE %migrator% IN SCHEMA public GRANT SELECT ON TABLES TO %app%",
 			"ALTER DEFAULT PRIVILEGES FOR ROLE %migrator% IN SCHEMA public REVOKE SELECT ON TABLES FROM %app%",
 		},
+		{"large-object large objects of role %app%", "SELECT lo_create(4711);\nALTER LARGE OBJECT 4711 OWNER TO %app%", "SELECT lo_unlink(4711)"},
+		{
+			"large-object large objects of role postgres", "SELECT lo_create(4711);\nGRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC",
+			"SELECT lo_unlink(4711)",
+		},
+		{
+			"large-object setting lo_compat_privileges of this database", "ALTER DATABASE %db% SET lo_compat_privileges = true",
+			"ALTER DATABASE %db% RESET lo_compat_privileges",
+		},
+		{
+			"large-object setting lo_compat_privileges of role %app%", "ALTER ROLE %app% SET lo_compat_privileges = on",
+			"ALTER ROLE %app% RESET lo_compat_privileges",
+		},
+		{
+			"large-object function lo_import(text)", "GRANT EXECUTE ON FUNCTION lo_import(text) TO %app%",
+			"REVOKE EXECUTE ON FUNCTION lo_import(text) FROM %app%",
+		},
+		{
+			"large-object function lo_export(oid,text)", "GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO PUBLIC",
+			"REVOKE EXECUTE ON FUNCTION lo_export(oid, text) FROM PUBLIC",
+		},
 		{"index-unused index leak on public.customers", "CREATE INDEX leak ON customers (tenant_id, lower(email))", "DROP INDEX leak"},
 		{"index-unused index leak on public.customers", "CREATE INDEX leak ON customers (credit)", "DROP INDEX leak"},
 	} {
@@ -283,6 +309,36 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 	s.rls.Roles.Legacy = s.rls.Roles.Migrator
 	must(t, s.rls.Apply(t.Context(), s.migrator))
 	if got, want := s.found(t, s.app), s.named("legacy role %migrator%"); got != want {
+		t.Errorf("%s\nfound:\n%s", want, got)
+	}
+}
+
+// TestVerifyJudgesLargeObjectsAsTheServerDoes: what it reports is what one tenant reads of another.
+func TestVerifyJudgesLargeObjectsAsTheServerDoes(t *testing.T) {
+	t.Parallel()
+	pg := servers.NewPostgres(t, servers.PostgresConfig{})
+	s := openShopOn(t, pg)
+	readable := func(oid int) bool {
+		var data []byte
+		return s.app.QueryRowContext(t.Context(), "SELECT lo_get($1)", oid).Scan(&data) == nil
+	}
+	s.run(t, s.admin, "SELECT lo_from_bytea(1, 'private');\nSELECT lo_from_bytea(2, 'granted');\nGRANT SELECT ON LARGE OBJECT 2 TO %app%")
+	s.run(t, s.app, "SELECT lo_from_bytea(3, 'of a tenant')")
+	for oid, want := range map[int]bool{1: false, 2: true, 3: true} {
+		if got := readable(oid); got != want {
+			t.Errorf("large object %d: readable %t, want %t", oid, got, want)
+		}
+	}
+	if got, want := s.found(t, s.app), s.named("large-object large objects of role postgres\nlarge-object large objects of role %app%"); got != want {
+		t.Errorf("%s\nfound:\n%s", want, got)
+	}
+	s.run(t, s.admin, "SELECT lo_unlink(2);\nSELECT lo_unlink(3);\nALTER SYSTEM SET lo_compat_privileges = on;\nSELECT pg_reload_conf()")
+	for deadline := time.Now().Add(10 * time.Second); !readable(1); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("with lo_compat_privileges the app's role does not read others' large objects")
+		}
+	}
+	if got, want := s.found(t, s.app), "large-object setting lo_compat_privileges of the server"; got != want {
 		t.Errorf("%s\nfound:\n%s", want, got)
 	}
 }

@@ -323,6 +323,28 @@ WHERE d.defaclobjtype = 'r' AND x.grantee <> d.defaclrole AND x.grantee IN (SELE
   AND (d.defaclnamespace = 0 OR d.defaclnamespace IN (SELECT oid FROM schemas))
 GROUP BY o.rolname, n.nspname
 UNION ALL
+SELECT 'large-object', format('large objects of role %I', o.rolname),
+       format('the application''s role reaches %s: no row security holds them, and each tenant reads all by their numbers', count(*)),
+       'keep such data in a bytea column of a walled table, and lo_unlink or REVOKE them'
+FROM pg_largeobject_metadata m JOIN pg_roles o ON o.oid = m.lomowner
+WHERE m.lomowner IN (SELECT oid FROM takes) OR EXISTS (SELECT FROM aclexplode(m.lomacl) x WHERE x.grantee IN (SELECT oid FROM takes) AND x.grantee <> m.lomowner)
+GROUP BY o.rolname
+UNION ALL
+SELECT 'large-object', 'setting lo_compat_privileges of ' || s.whose, 'is on: each role reads and writes each large object of this database',
+       'RESET lo_compat_privileges for it'
+FROM (SELECT 'the server' AS whose FROM app WHERE EXISTS (SELECT FROM pg_settings
+          WHERE name = 'lo_compat_privileges' AND setting = 'on' AND source IN ('configuration file', 'command line', 'environment variable', 'global'))
+      UNION ALL
+      SELECT concat_ws(' in ', CASE WHEN d.setrole <> 0 THEN format('role %I', app.rolname) END, CASE WHEN d.setdatabase <> 0 THEN 'this database' END)
+      FROM app JOIN pg_db_role_setting d ON d.setrole IN (0, app.oid) CROSS JOIN unnest(d.setconfig) c
+      WHERE (d.setdatabase = 0 OR d.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND CASE WHEN starts_with(c, 'lo_compat_privileges=') THEN split_part(c, '=', 2)::bool ELSE false END) s
+UNION ALL
+SELECT 'large-object', format('function %s', p.oid::regprocedure), 'lets the application''s role read or write the server''s files',
+       format('REVOKE EXECUTE ON FUNCTION %s FROM %I, PUBLIC', p.oid::regprocedure, app.rolname)
+FROM app CROSS JOIN pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN ('lo_import', 'lo_export')
+  AND has_function_privilege(app.oid, p.oid, 'EXECUTE')
+UNION ALL
 SELECT 'legacy', format('role %I', j ->> 'legacy'), 'sees all tenants'' rows, for as long as RLS.Roles.Legacy names it',
        'when the application uses isolation.DB, leave Legacy empty and apply RLS.Up'
 FROM input WHERE j ->> 'legacy' <> ''
@@ -366,8 +388,6 @@ SELECT format('schema %I: the application''s role may use it, and RLS names none
 FROM pg_namespace n CROSS JOIN app
 WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema' AND n.oid NOT IN (SELECT oid FROM schemas)
   AND has_schema_privilege(app.oid, n.oid, 'USAGE')
-UNION ALL
-SELECT 'large objects: they have no row security' WHERE EXISTS (SELECT FROM pg_largeobject_metadata)
 UNION ALL
 SELECT format('foreign server %I: what the application''s role reaches through it', s.srvname)
 FROM pg_foreign_server s CROSS JOIN app WHERE has_server_privilege(app.oid, s.oid, 'USAGE')
