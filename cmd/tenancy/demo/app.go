@@ -68,7 +68,11 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	cfg, err := opts.config()
+	engine, err := opts.engine()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := opts.config(engine)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +82,7 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 		return nil, err
 	}
 
-	open := openSQLite
-	if opts.DatabaseURL != "" {
-		open = openPostgreSQL
-	}
-	b, err := open(ctx, opts, cfg.Lifecycle.IsolationStrategy)
+	b, err := engine.open(ctx, opts, cfg.Lifecycle.IsolationStrategy)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,9 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 		return nil, err
 	}
 	b.close.add(a.db.Close)
+	if err := a.db.Check(ctx); err != nil {
+		return nil, err
+	}
 
 	cfg.Store, cfg.Provisioner = b.store, provisioner
 	if a.tn, err = tenancy.New(cfg); err != nil {
@@ -131,7 +134,7 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 		defer cancel()
 		return errors.Join(a.live.Close(ctx), a.tn.Stop(ctx))
 	})
-	a.handler = a.routes(verifier)
+	a.handler = a.routes(verifier, notes.New(a.db.DB, engine.placeholders, a.live, a.fail))
 	return a, nil
 }
 

@@ -34,10 +34,9 @@ const (
 
 // routes puts the application together: first who asks and for which tenant, then the guard
 // of each route, then the handler.
-func (a *App) routes(verifier *tenantjwt.Verifier) http.Handler {
+func (a *App) routes(verifier *tenantjwt.Verifier, application *notes.App) http.Handler {
 	mux := http.NewServeMux()
 	guarded := func(pattern string, h http.Handler) { mux.Handle(pattern, tenanthttp.Guard(h)) }
-	application := notes.New(a.db.DB, a.live, a.fail)
 	for _, prefix := range []string{"", a.pathPrefix("{tenant}")} {
 		application.Routes(prefix, guarded)
 		guarded("GET "+prefix+"/whoami", a.handle(a.whoami))

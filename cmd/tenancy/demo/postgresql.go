@@ -3,9 +3,7 @@ package demo
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -25,14 +23,13 @@ const (
 	// catalogueConns and dataConns bound the connections of one process.
 	catalogueConns = 10
 	dataConns      = 20
-	maxRoleName    = 63
 )
 
-// logins are the roles of the demo, one for each kind of work, and their passwords.
-type logins struct {
+// postgresLogins are the roles of the demo, one for each kind of work, and their passwords.
+type postgresLogins struct {
 	roles     isolation.Roles // of the notes
 	catalogue string          // reads and writes the catalogue, and nothing else
-	passwords map[string]string
+	passwords passwords
 }
 
 // openPostgreSQL keeps the catalogue in the schema tenancy, and the notes where the strategy says:
@@ -103,7 +100,7 @@ func openPostgreSQL(ctx context.Context, opts Options, strategy string) (_ *back
 		if err != nil {
 			return nil, err
 		}
-		server.Databases = &isolation.Databases{Open: open, Key: users.key()}
+		server.Databases = &isolation.Databases{Open: open, Key: users.passwords.key()}
 	}
 	b.server = server
 	b.pool = isolation.PoolConfig{MaxConns: dataConns}
@@ -140,19 +137,13 @@ func openCatalogue(at func(role string) (string, error), role string, pooler boo
 	return db, nil
 }
 
-// makeLogins makes the roles. Their passwords are random and kept in the database, where only
-// its owner reads them, so that the next process finds them; roles belong to the whole
-// server, so that their names contain the database's.
-func makeLogins(ctx context.Context, owner *sql.DB, database string, creates bool) (*logins, error) {
-	prefix := "tenancy_demo_" + database
-	if longest := len(prefix + "_catalogue"); longest > maxRoleName {
-		sum := sha256.Sum256([]byte(database))
-		prefix = "tenancy_demo_" + hex.EncodeToString(sum[:8])
-	}
-	users := &logins{
+// makeLogins makes the roles.
+func makeLogins(ctx context.Context, owner *sql.DB, database string, creates bool) (*postgresLogins, error) {
+	prefix := loginPrefix(database)
+	users := &postgresLogins{
 		roles:     isolation.Roles{App: prefix + "_app", System: prefix + "_system", Migrator: prefix + "_migrator", Creates: creates},
 		catalogue: prefix + "_catalogue",
-		passwords: map[string]string{},
+		passwords: passwords{},
 	}
 	err := alone(ctx, owner, func(tx *sql.Tx) error {
 		for _, statement := range []string{
@@ -236,17 +227,8 @@ func alone(ctx context.Context, db *sql.DB, f func(tx *sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// keyName is under what makeLogins keeps the key of the tenants' own logins; it is no role.
-const keyName = "(key)"
-
-// key is what the passwords of the tenants' own logins are derived from.
-func (l *logins) key() []byte {
-	sum := sha256.Sum256([]byte(l.passwords[keyName]))
-	return sum[:]
-}
-
 // url returns base with a login of the demo in place of its user.
-func (l *logins) url(base, database, role string) (string, error) {
+func (l *postgresLogins) url(base, database, role string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", errors.New("not a URL")

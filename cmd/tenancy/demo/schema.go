@@ -19,7 +19,7 @@ var schemas embed.FS
 type tables struct{ own, shared isolation.Migrator }
 
 func migrator() (isolation.Migrator, error) {
-	own, err := folders("own", isolation.EngineSQLite, isolation.EnginePostgreSQL)
+	own, err := folders("own", isolation.EngineSQLite, isolation.EnginePostgreSQL, isolation.EngineMariaDB)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -62,6 +63,17 @@ var backends = []struct {
 		pg := servers.Postgres(t)
 		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t)), Isolation: tenancy.StrategyDatabase}
 	}},
+	{"MariaDB", func(t *testing.T) demo.Options { return demo.Options{DatabaseURL: mariaDBURL(t)} }},
+	{"schema on MariaDB", func(t *testing.T) demo.Options {
+		return demo.Options{DatabaseURL: mariaDBURL(t), Isolation: tenancy.StrategySchema}
+	}},
+}
+
+// mariaDBURL returns the superuser's URL of an empty database.
+func mariaDBURL(t *testing.T) string {
+	server := servers.MariaDB(t)
+	u := url.URL{Scheme: "mysql", User: url.UserPassword("root", server.Password()), Host: server.Addr(), Path: "/" + server.CreateDatabase(t)}
+	return u.String()
 }
 
 // throughPgBouncer makes the roles first, so that PgBouncer can be told of them.

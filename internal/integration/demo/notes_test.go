@@ -51,7 +51,9 @@ func TestNotesBelongToTheTenant(t *testing.T) {
 					t.Errorf("after globex tried to change it: %+v", got)
 				}
 
-				s.do(t, acme(call{method: "PUT", path: path, body: `{"text":"other plans"}`})).want(t, http.StatusOK)
+				for range 2 { // the second changes nothing, and is no 404
+					s.do(t, acme(call{method: "PUT", path: path, body: `{"text":"other plans"}`})).want(t, http.StatusOK)
+				}
 				if got := decode[[]note](t, s.do(t, acme(call{path: "/notes"})).want(t, http.StatusOK)); len(got) != 1 || got[0] != (note{mine.ID, "other plans"}) {
 					t.Errorf("listed %+v", got)
 				}

@@ -30,14 +30,16 @@ type Note struct {
 // App serves notes. Make one with [New].
 type App struct {
 	db   *sql.DB
+	sql  Placeholders
 	live *Live
 	fail func(http.ResponseWriter, *http.Request, error)
 }
 
-// New returns the application on db. New notes are announced on live. An error goes to fail,
-// which writes the answer: a [*Failure] is the client's fault, anything else is not.
-func New(db *sql.DB, live *Live, fail func(http.ResponseWriter, *http.Request, error)) *App {
-	return &App{db: db, live: live, fail: fail}
+// New returns the application on db, which wants such placeholders. New notes are announced on
+// live. An error goes to fail, which writes the answer: a [*Failure] is the client's fault,
+// anything else is not.
+func New(db *sql.DB, p Placeholders, live *Live, fail func(http.ResponseWriter, *http.Request, error)) *App {
+	return &App{db: db, sql: p, live: live, fail: fail}
 }
 
 // Routes calls handle for each route of the application, all of them below prefix.
@@ -85,7 +87,7 @@ func (a *App) list(w http.ResponseWriter, r *http.Request) error {
 
 // page reads all rows before anything is written, so that a slow client holds no connection.
 func (a *App) page(r *http.Request, after string, limit int) (_ []Note, err error) {
-	rows, err := a.db.QueryContext(r.Context(), `SELECT id, text FROM notes WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	rows, err := a.db.QueryContext(r.Context(), a.sql(`SELECT id, text FROM notes WHERE id > ? ORDER BY id LIMIT ?`), after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func (a *App) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	n := Note{ID: id.String(), Text: text}
-	if _, err := a.db.ExecContext(r.Context(), `INSERT INTO notes (id, text) VALUES ($1, $2)`, n.ID, n.Text); err != nil {
+	if _, err := a.db.ExecContext(r.Context(), a.sql(`INSERT INTO notes (id, text) VALUES (?, ?)`), n.ID, n.Text); err != nil {
 		return err
 	}
 	a.live.announce(r.Context(), n)
@@ -124,7 +126,7 @@ func (a *App) get(w http.ResponseWriter, r *http.Request) error {
 	if n.ID == "" {
 		return errNoNote
 	}
-	err := a.db.QueryRowContext(r.Context(), `SELECT text FROM notes WHERE id = $1`, n.ID).Scan(&n.Text)
+	err := a.db.QueryRowContext(r.Context(), a.sql(`SELECT text FROM notes WHERE id = ?`), n.ID).Scan(&n.Text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return errNoNote
 	}
@@ -143,7 +145,7 @@ func (a *App) update(w http.ResponseWriter, r *http.Request) error {
 	if n.Text, err = readText(w, r); err != nil {
 		return err
 	}
-	res, err := a.db.ExecContext(r.Context(), `UPDATE notes SET text = $2 WHERE id = $1`, n.ID, n.Text)
+	res, err := a.db.ExecContext(r.Context(), a.sql(`UPDATE notes SET text = ? WHERE id = ?`), n.Text, n.ID)
 	if err := changedOne(res, err); err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (a *App) delete(w http.ResponseWriter, r *http.Request) error {
 	if id == "" {
 		return errNoNote
 	}
-	res, err := a.db.ExecContext(r.Context(), `DELETE FROM notes WHERE id = $1`, id)
+	res, err := a.db.ExecContext(r.Context(), a.sql(`DELETE FROM notes WHERE id = ?`), id)
 	if err := changedOne(res, err); err != nil {
 		return err
 	}

@@ -24,13 +24,15 @@ func newDemo() *cobra.Command {
 lines to try it with. Without flags it needs no server: each customer has a SQLite
 file of its own. Ctrl-C stops it.
 
-  SQLite (--data)             --isolation database, the default there
-  PostgreSQL (--database-url) --isolation row_level, the default there, schema or database
+  SQLite (--data)                           --isolation database
+  PostgreSQL (--database-url postgres://…)  --isolation row_level (default), schema or database
+  MariaDB (--database-url mysql://…)        --isolation database (default) or schema
 
 Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md explains.`,
 		Example: `  tenancy demo
   tenancy demo --addr :9000 --data ./demo-data
-  tenancy demo --database-url postgres://postgres@localhost/postgres`,
+  tenancy demo --database-url postgres://postgres@localhost/postgres
+  tenancy demo --database-url mysql://root:secret@localhost/ --isolation schema`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			level := slog.LevelWarn
@@ -48,9 +50,9 @@ Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md e
 	f := c.Flags()
 	f.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `HOST:PORT`; port 0 takes a free one")
 	f.StringVar(&opts.DataDir, "data", "", "keep the data in `DIR` (default a temporary folder, removed at the end)")
-	f.StringVar(&opts.DatabaseURL, "database-url", "", "keep the data in PostgreSQL: the `URL` of a superuser, or of an owner who may create roles")
+	f.StringVar(&opts.DatabaseURL, "database-url", "", "keep the data in PostgreSQL or MariaDB: the `URL` of a superuser, or on PostgreSQL of an owner who may create roles")
 	f.StringVar(&opts.PoolerURL, "pooler-url", "", "reach PostgreSQL through PgBouncer at this `URL`; only --database-url's own work goes direct")
-	f.StringVar(&opts.Isolation, "isolation", "", "the isolation `STRATEGY`: database on SQLite; row_level, schema or database on PostgreSQL")
+	f.StringVar(&opts.Isolation, "isolation", "", "the isolation `STRATEGY`, see above")
 	f.StringVar(&opts.ConfigFile, "config", "", "read the tenancy section of an application.yaml `FILE`")
 	f.StringVar(&opts.JWTSecret, "jwt-secret", "", "the HS256 `SECRET` of the tokens (default random)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every request's decision")
