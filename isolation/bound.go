@@ -67,3 +67,11 @@ type LiveConn interface {
 	// Live returns an error when the connection cannot be used any more.
 	Live(ctx context.Context) error
 }
+
+// TracedConn is an optional interface of a driver's connection that shows statements to a tracer of
+// the application.
+type TracedConn interface {
+	// Caller says that the next statement of the connection is the caller's, and how the caller wrote
+	// it. All others are the library's own.
+	Caller(query string)
+}

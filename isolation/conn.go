@@ -311,9 +311,11 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return nil, err
 	}
 	bound, ok := c.inner.Conn.(BoundConn)
+	written := query
 	query = c.route.tag(query, ok)
 	bind := c.binding()
 	if bind == nil {
+		c.announce(written)
 		result, err := innerExec(ctx, c.inner.Conn, query, args)
 		return result, c.failed(err, false)
 	}
@@ -323,8 +325,10 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if args, err = convert(c.inner.Conn, nil, args); err != nil {
 		return nil, err
 	}
+	c.announce(written)
 	result, err := bound.ExecBound(ctx, bind, kind == kindData, query, args)
 	if err != nil && c.session && sqlState(err) == stateNoTransaction {
+		c.announce(written)
 		result, err = innerExec(ctx, c.inner.Conn, query, args)
 	}
 	return result, c.failed(err, true)
@@ -337,9 +341,11 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return nil, err
 	}
 	bound, ok := c.inner.Conn.(BoundConn)
+	written := query
 	query = c.route.tag(query, ok)
 	bind := c.binding()
 	if bind == nil {
+		c.announce(written)
 		rows, err := innerQuery(ctx, c.inner.Conn, query, args)
 		return rows, c.failed(err, false)
 	}
@@ -349,8 +355,16 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if args, err = convert(c.inner.Conn, nil, args); err != nil {
 		return nil, err
 	}
+	c.announce(written)
 	rows, err := bound.QueryBound(ctx, bind, kind == kindData, query, args)
 	return rows, c.failed(err, true)
+}
+
+// announce tells the driver that the next statement is the caller's.
+func (c *conn) announce(query string) {
+	if traced, ok := c.inner.Conn.(TracedConn); ok {
+		traced.Caller(query)
+	}
 }
 
 // binding returns what the next statement must be bound by; nil when the transaction already

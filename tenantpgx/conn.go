@@ -24,7 +24,8 @@ type Conn struct {
 	pgx          *pgx.Conn
 	pg           *pgconn.PgConn
 	descriptions *descriptions
-	tracer       pgx.QueryTracer // of a Pool's statements, or nil
+	tracer       pgx.QueryTracer // of the callers' statements, or nil
+	caller       string          // the text of the next statement as its caller wrote it; "" for the library's own
 
 	direct   bool // no pooler is between
 	prepared statements
@@ -57,6 +58,7 @@ var (
 	_ isolation.StatusConn      = (*Conn)(nil)
 	_ isolation.SessionConn     = (*Conn)(nil)
 	_ isolation.LiveConn        = (*Conn)(nil)
+	_ isolation.TracedConn      = (*Conn)(nil)
 )
 
 // Conn returns the pgx connection, as (*stdlib.Conn).Conn does, for use inside isolation.Raw.
@@ -103,6 +105,13 @@ func (c *Conn) Live(ctx context.Context) error {
 		c.lastUse = time.Now()
 	}
 	return nil
+}
+
+// Caller says that the tracer is to see the next statement, and by which text.
+func (c *Conn) Caller(query string) {
+	if c.tracer != nil {
+		c.caller = query
+	}
 }
 
 // Direct reports whether the connection speaks to one server process all the time.

@@ -31,7 +31,8 @@ func NewConnector(url string, opts ...stdlib.OptionOpenDB) (*Connector, error) {
 // edited. The config is copied. Its DefaultQueryExecMode counts only for what the application does
 // with the connection beneath (isolation.Raw); where it is pgx's default, it becomes
 // QueryExecModeExec, which a pooler in transaction mode can stand. Its Tracer sees the statements of
-// a [Pool], and those that the application runs on the connection beneath; not those of isolation.DB.
+// a [Pool] and of isolation.DB as their caller wrote them, and those that the application runs on the
+// connection beneath; not those of this library, nor those of a plain sql.OpenDB.
 func NewConnectorConfig(config *pgx.ConnConfig, opts ...stdlib.OptionOpenDB) (*Connector, error) {
 	config = config.Copy()
 	if config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {

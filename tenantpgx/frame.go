@@ -365,29 +365,54 @@ func (c *Conn) startOnce(ctx context.Context, f frame, s call) (*exchange, *pgco
 
 // exec is run for database/sql.
 func (c *Conn) exec(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Result, error) {
-	s, err := c.newCall(ctx, query, values(args))
-	if err != nil {
-		return nil, err
+	values := values(args)
+	ctx, tracer := c.traceStart(ctx, values)
+	s, err := c.newCall(ctx, query, values)
+	var tag pgconn.CommandTag
+	if err == nil {
+		tag, err = c.run(ctx, f, s)
 	}
-	tag, err := c.run(ctx, f, s)
+	c.traceEnd(ctx, tracer, tag, err)
 	if err != nil {
 		return nil, err
 	}
 	return driver.RowsAffected(tag.RowsAffected()), nil
 }
 
+// traceStart shows the tracer a statement that was announced as the caller's. It returns nil where
+// there is nothing to trace.
+func (c *Conn) traceStart(ctx context.Context, values []any) (context.Context, pgx.QueryTracer) {
+	if c.caller == "" {
+		return ctx, nil
+	}
+	data := pgx.TraceQueryStartData{SQL: c.caller, Args: values}
+	c.caller = ""
+	return c.tracer.TraceQueryStart(ctx, c.pgx, data), c.tracer
+}
+
+// traceEnd takes what traceStart returned.
+func (c *Conn) traceEnd(ctx context.Context, tracer pgx.QueryTracer, tag pgconn.CommandTag, err error) {
+	if tracer != nil {
+		tracer.TraceQueryEnd(ctx, c.pgx, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+}
+
 // query is start for database/sql.
 func (c *Conn) query(ctx context.Context, f frame, query string, args []driver.NamedValue) (driver.Rows, error) {
-	s, err := c.newCall(ctx, query, values(args))
+	values := values(args)
+	ctx, tracer := c.traceStart(ctx, values)
+	s, err := c.newCall(ctx, query, values)
+	var x *exchange
+	var r *pgconn.ResultReader
+	if err == nil {
+		s.rows, s.formats = true, formats{}
+		x, r, err = c.start(ctx, f, s)
+	}
 	if err != nil {
+		c.traceEnd(ctx, tracer, pgconn.CommandTag{}, err)
 		return nil, err
 	}
-	s.rows, s.formats = true, formats{}
-	x, r, err := c.start(ctx, f, s)
-	if err != nil {
-		return nil, err
-	}
-	rows := &Rows{ctx: ctx, exchange: x, result: r, fields: r.FieldDescriptions()}
+	rows := &Rows{ctx: ctx, exchange: x, result: r, fields: r.FieldDescriptions(), tracer: tracer}
 	if f.explicit { // pgconn keeps the next statement's in the same place
 		rows.fields = slices.Clone(rows.fields)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -23,7 +24,8 @@ type Rows struct {
 	fields   []pgconn.FieldDescription
 	values   []valueFunc
 	columns  []string
-	ahead    bool // a row was read and not handed out
+	tracer   pgx.QueryTracer // that saw the statement, or nil
+	ahead    bool            // a row was read and not handed out
 	done     bool
 	err      error
 }
@@ -84,8 +86,9 @@ func (r *Rows) finish() error {
 		return r.err
 	}
 	r.done, r.ahead = true, false
-	_, err := r.result.Close()
+	tag, err := r.result.Close()
 	_, r.err = r.exchange.end(r.ctx, err)
+	r.exchange.conn.traceEnd(r.ctx, r.tracer, tag, r.err)
 	return r.err
 }
 

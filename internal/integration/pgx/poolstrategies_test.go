@@ -19,8 +19,9 @@ import (
 
 // mixed is a deployment whose tenants live by all three strategies, two by each.
 type mixed struct {
-	pool *tenantpgx.Pool
-	wire *wire
+	pool  *tenantpgx.Pool
+	wire  *wire
+	trace *tracer // of connections that tenants share
 	// contexts of the tenants by strategy.
 	contexts map[string][2]context.Context
 }
@@ -64,10 +65,11 @@ func openMixed(t *testing.T, path through, conns int) *mixed {
 		bouncer.AddUser(t, roles.App, "a")
 		url = bouncer.URLFor(roles.App, "a", name)
 	}
-	m := &mixed{wire: &wire{}, contexts: make(map[string][2]context.Context)}
+	m := &mixed{wire: &wire{}, trace: &tracer{}, contexts: make(map[string][2]context.Context)}
 	config, err := pgx.ParseConfig(url)
 	must(t, err)
 	m.wire.attach(config)
+	config.Tracer = m.trace
 	app, err := tenantpgx.NewConnectorConfig(config)
 	must(t, err)
 	migrator, err := tenantpgx.NewConnector(pg.URLFor(roles.Migrator, "m", name))
@@ -129,6 +131,21 @@ func TestPoolUnderEveryStrategy(t *testing.T) {
 				for range 3 {
 					m.each(func(ctx, _ context.Context, _, own string) { sees(t, ctx, m.pool, own) })
 				}
+			})
+			t.Run("traces what the caller wrote", func(t *testing.T) { // without the version of the tenant's tables
+				m.each(func(ctx, _ context.Context, strategy, _ string) {
+					m.trace.took()
+					for range 2 {
+						must(t, m.pool.DB().QueryRowContext(ctx, "SELECT 42").Scan(new(int)))
+					}
+					want := strings.Repeat("start SELECT 42 []; end SELECT 42: SELECT 1 ; ", 2)
+					if strategy == tenancy.StrategyDatabase {
+						want = "" // its connector has no tracer
+					}
+					if got := strings.Join(append(m.trace.took(), ""), "; "); got != want {
+						t.Errorf("%s: traced %q, want %q", strategy, got, want)
+					}
+				})
 			})
 			t.Run("copies and batches", func(t *testing.T) {
 				m.each(func(ctx, other context.Context, strategy, own string) {
