@@ -265,6 +265,10 @@ func TestVerifyFindsEachFaultAndNothingElse(t *testing.T) {
 			"ALTER DEFAULT PRIVILEGES FOR ROLE %migrator% IN SCHEMA public GRANT SELECT ON TABLES TO %app%",
 			"ALTER DEFAULT PRIVILEGES FOR ROLE %migrator% IN SCHEMA public REVOKE SELECT ON TABLES FROM %app%",
 		},
+		{
+			"shadow table %app%.orders", "CREATE SCHEMA %app%;\nCREATE TABLE %app%.orders (id int);\nGRANT USAGE ON SCHEMA %app% TO %app%",
+			"DROP SCHEMA %app% CASCADE",
+		},
 		{"large-object large objects of role %app%", "SELECT lo_create(4711);\nALTER LARGE OBJECT 4711 OWNER TO %app%", "SELECT lo_unlink(4711)"},
 		{
 			"large-object large objects of role postgres", "SELECT lo_create(4711);\nGRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC",

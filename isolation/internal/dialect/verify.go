@@ -314,6 +314,12 @@ FROM app CROSS JOIN schemas n CROSS JOIN LATERAL aclexplode(n.nspacl) x
 WHERE x.privilege_type = 'CREATE' AND x.grantee <> n.nspowner AND x.grantee IN (SELECT oid FROM takes)
 GROUP BY n.nspname, app.rolname
 UNION ALL
+SELECT 'shadow', format('table %I.%I', n.nspname, c.relname),
+       format('comes before %s in the search_path "$user", public, and has none of its policies', l.object), 'drop or rename it'
+FROM app JOIN pg_namespace n ON n.nspname = app.rolname AND has_schema_privilege(app.oid, n.oid, 'USAGE')
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+JOIN listed l ON l.name = c.relname AND l.schema = 'public'
+UNION ALL
 SELECT 'default-grant', format('tables that %I creates%s', o.rolname, coalesce(format(' in %I', n.nspname), '')),
        'the application''s role gets ' || string_agg(DISTINCT x.privilege_type, ', ') || ' on each new one, before it has a policy',
        'ALTER DEFAULT PRIVILEGES ... REVOKE it, and let RLS.Apply grant'
