@@ -49,15 +49,10 @@ func (h *hunt) may(f Fault) bool { return slices.Contains(h.plan.Faults, f) }
 // disturbed reports whether any statement may fail at any time.
 func (h *hunt) disturbed() bool { return h.may(KilledConnection) || h.may(RestartedServer) }
 
-const (
-	killPause    = 80 * time.Millisecond // about, between kills
-	restartPause = 5 * time.Second       // between restarts
-)
-
 // disturb kills connections and restarts the server until the context ends.
 func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
-	for wait(ctx, time.Duration(random.Int64N(int64(2*killPause)))) {
-		if h.may(RestartedServer) && time.Since(h.restarted) > restartPause {
+	for wait(ctx, time.Duration(random.Int64N(int64(2*h.plan.KillEvery)))) {
+		if h.may(RestartedServer) && time.Since(h.restarted) > h.plan.RestartEvery {
 			var err error
 			unlabelled(h.base, func() { err = h.Restart(context.WithoutCancel(ctx)) }) // not given up half-way
 			if err != nil {

@@ -34,6 +34,11 @@ type Plan struct {
 	Seed uint64
 	// Faults are what goes wrong on purpose. Defaults to [Faults] of the handle.
 	Faults []Fault
+	// KillEvery is the time between two killed connections, about. Defaults to 80 milliseconds:
+	// after each, somebody has to connect again, which takes more time than most operations.
+	KillEvery time.Duration
+	// RestartEvery is the time between two restarts of the server, about. Defaults to 5 seconds.
+	RestartEvery time.Duration
 }
 
 // An Option changes the plan of a hunt.
@@ -48,6 +53,8 @@ func newPlan(h Handle, options []Option) Plan {
 	p.Workers = cmp.Or(p.Workers, 4)
 	p.Conns = cmp.Or(p.Conns, 4)
 	p.Seed = cmp.Or(p.Seed, rand.Uint64())
+	p.KillEvery = cmp.Or(p.KillEvery, 80*time.Millisecond)
+	p.RestartEvery = cmp.Or(p.RestartEvery, 5*time.Second)
 	if p.Faults == nil {
 		p.Faults = Faults(h)
 	}
@@ -56,7 +63,7 @@ func newPlan(h Handle, options []Option) Plan {
 
 func (p Plan) validate(h Handle) error {
 	var errs []error
-	if p.Duration < 0 || p.Operations < 0 || p.Workers < 0 || p.Conns < 0 {
+	if p.Duration < 0 || p.Operations < 0 || p.Workers < 0 || p.Conns < 0 || p.KillEvery < 0 || p.RestartEvery < 0 {
 		errs = append(errs, errors.New("isolationtest.Plan: a number is negative: leave it 0 for the default"))
 	}
 	for _, f := range p.Faults {
@@ -442,7 +449,7 @@ func (h *hunt) judge() {
 		return
 	}
 	for _, f := range h.plan.Faults {
-		if s.Faults[f] == 0 && (f != RestartedServer || s.Elapsed > 2*restartPause) {
+		if s.Faults[f] == 0 && (f != RestartedServer || s.Elapsed > 2*h.plan.RestartEvery) {
 			h.found(NoWork, "the fault %q never happened in %d operations", f, s.Operations)
 		}
 	}

@@ -186,6 +186,9 @@ func (w *worker) transaction(ctx context.Context) error {
 		err = nil
 		w.tally.happened(t.ending)
 	}
+	if t.reached && t.ending != "" && w.may(NoTenant) && w.chance(50) {
+		w.unboundNow() // what was undone left no binding
+	}
 	if t.committing {
 		w.drop(t.inserted, t.view)
 		w.book(t.view, t.bodies, err)
@@ -456,16 +459,20 @@ func (w *worker) otherInside(ctx context.Context) error {
 
 // noTenant calls outside every tenant, which must fail.
 func (w *worker) noTenant(ctx context.Context) error {
-	nobody, cancel := context.WithTimeout(w.base, operationTime)
-	defer cancel()
 	if w.chance(30) { // right after a use
 		if err := w.inspect(ctx, w.way(), nil); err != nil {
 			return err
 		}
 	}
+	w.unboundNow()
+	return nil
+}
+
+func (w *worker) unboundNow() {
+	nobody, cancel := context.WithTimeout(w.base, operationTime)
+	defer cancel()
 	w.unbound(nobody, w.way())
 	w.tally.happened(NoTenant)
-	return nil
 }
 
 // unbound runs a statement outside every tenant.

@@ -43,7 +43,9 @@ func TestCovered(t *testing.T) {
 		t.Error("a missing baseline is accepted")
 	}
 	r = newRecorder(t)
-	r.run(func(tb testing.TB) { isolationtest.Covered(tb, onSQLite(tb).DB.(*isolation.DB), "") })
+	r.run(func(tb testing.TB) {
+		isolationtest.Covered(tb, onSQLite(tenancy.StrategyDatabase)(tb).DB.(*isolation.DB), "")
+	})
 	if !r.Failed() {
 		t.Error("a handle without any wall is covered")
 	}
