@@ -150,26 +150,28 @@ func (m *mariaDBServer) setUp(ctx context.Context) (err error) {
 		return errors.Join(errors.New("wait for another process that sets the demo up"), err)
 	}
 	if err := m.makeLogins(ctx, conn); err != nil {
-		return fmt.Errorf("make the demo's logins (--database-url needs a user who may make databases and users and grant all rights, such as root): %w", err)
+		return fmt.Errorf("make the demo's logins (--database-url needs a user who may make databases and users and grant all rights, "+
+			"such as root): %w", err)
 	}
 	return m.makeCatalogue(ctx, conn)
 }
 
-// makeLogins makes the catalogue's database and the logins.
+// makeLogins makes the catalogue's database, stays in it and makes the logins.
 func (m *mariaDBServer) makeLogins(ctx context.Context, conn *sql.Conn) error {
-	table := quoted(m.config.DBName) + ".demo_logins"
 	err := execAll(ctx, conn,
 		"CREATE DATABASE IF NOT EXISTS "+quoted(m.config.DBName)+" CHARACTER SET utf8mb4",
-		"CREATE TABLE IF NOT EXISTS "+table+" (login varbinary(255) PRIMARY KEY, password varbinary(255) NOT NULL)")
+		"USE "+quoted(m.config.DBName),
+		"CREATE TABLE IF NOT EXISTS demo_logins (login varbinary(255) PRIMARY KEY, password varbinary(255) NOT NULL)")
 	if err != nil {
 		return err
 	}
 	for _, login := range []string{m.app, m.migrator, m.catalogue, keyName} {
-		if _, err := conn.ExecContext(ctx, "INSERT INTO "+table+" (login, password) VALUES (?, ?) ON DUPLICATE KEY UPDATE login = login", login, rand.Text()); err != nil {
+		if _, err := conn.ExecContext(ctx, `INSERT INTO demo_logins (login, password) VALUES (?, ?)
+			ON DUPLICATE KEY UPDATE login = login`, login, rand.Text()); err != nil {
 			return err
 		}
 		var password string
-		if err := conn.QueryRowContext(ctx, "SELECT password FROM "+table+" WHERE login = ?", login).Scan(&password); err != nil {
+		if err := conn.QueryRowContext(ctx, "SELECT password FROM demo_logins WHERE login = ?", login).Scan(&password); err != nil {
 			return err
 		}
 		m.passwords[login] = password
@@ -202,13 +204,12 @@ func (m *mariaDBServer) makeCatalogue(ctx context.Context, conn *sql.Conn) (err 
 	}
 	var tables string
 	err = conn.QueryRowContext(ctx, `SELECT group_concat(table_name) FROM information_schema.tables
-		WHERE table_schema = ? AND table_name LIKE 'tenancy\_%'`, m.config.DBName).Scan(&tables)
+		WHERE table_schema = database() AND table_name LIKE 'tenancy\_%'`).Scan(&tables)
 	if err != nil {
 		return fmt.Errorf("list the catalogue's tables: %w", err)
 	}
 	for table := range strings.SplitSeq(tables, ",") {
-		grant := "GRANT SELECT, INSERT, UPDATE, DELETE ON " + quoted(m.config.DBName) + "." + quoted(table) + " TO " + account(m.catalogue)
-		if err := execAll(ctx, conn, grant); err != nil {
+		if err := execAll(ctx, conn, "GRANT SELECT, INSERT, UPDATE, DELETE ON "+quoted(table)+" TO "+account(m.catalogue)); err != nil {
 			return fmt.Errorf("grant the catalogue to its login: %w", err)
 		}
 	}

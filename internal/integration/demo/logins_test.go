@@ -92,3 +92,24 @@ func openMariaDB(t *testing.T, dsn string) *sql.DB {
 	t.Cleanup(func() { _ = db.Close() })
 	return db
 }
+
+// Somebody has given the login that serves requests more than the demo gave it.
+func TestTheDemoDoesNotServeWithoutItsWall(t *testing.T) {
+	t.Parallel()
+	server := servers.NewMariaDB(t, servers.MariaDBConfig{})
+	opts := demo.Options{DatabaseURL: fmt.Sprintf("mysql://root:%s@%s/", server.Password(), server.Addr()), Environ: []string{}}
+	if err := start(t, opts).App.Close(); err != nil {
+		t.Fatal(err)
+	}
+	root := openMariaDB(t, server.DSN(""))
+	if _, err := root.ExecContext(t.Context(), "GRANT SELECT ON *.* TO tenancy_demo_tenancy_demo_app"); err != nil {
+		t.Fatal(err)
+	}
+	app, err := demo.New(t.Context(), opts)
+	if err == nil {
+		_ = app.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "rights on all databases") {
+		t.Errorf("got %v", err)
+	}
+}
