@@ -1,4 +1,4 @@
-// Package sqlc holds code that sqlc generated for a shop, and tests that it gives the same results
+// Package sqlc holds code that sqlc generated for a shop, and tests that it, and sqlx, give the same results
 // through tenantpgx.Pool and isolation.DB as through a plain pgxpool and *sql.DB. The generated code
 // is as it came: no query says a word about tenants. It has no code of its own.
 package sqlc
