@@ -147,27 +147,29 @@ func sqlxShop(ctx context.Context, db *sqlx.DB, engine isolation.Engine) (seen [
 		GROUP BY c.name ORDER BY c.name`)
 	see("prepared", nil, err)
 	if err == nil {
+		defer named.Close()
 		var report []struct {
 			Name   string
 			Pieces int
 			Qty    sql.NullInt64
 		}
 		err = named.SelectContext(ctx, &report, map[string]any{"least": 0})
-		see("report", report, errors.Join(err, named.Close()))
+		see("report", report, err)
 	}
 	rows, err := db.QueryxContext(ctx, "SELECT id, sku, payload FROM "+lines+" WHERE order_id IN (SELECT id FROM orders WHERE paid) ORDER BY id")
 	see("rows", nil, err)
-	for err == nil && rows.Next() {
-		var l struct {
-			ID      int64
-			SKU     string `db:"sku"`
-			Payload []byte
-		}
-		see("row", nil, rows.StructScan(&l))
-		see("row", l, nil)
-	}
 	if err == nil {
-		see("end of rows", nil, errors.Join(rows.Err(), rows.Close()))
+		defer rows.Close()
+		for rows.Next() {
+			var l struct {
+				ID      int64
+				SKU     string `db:"sku"`
+				Payload []byte
+			}
+			err := rows.StructScan(&l)
+			see("row", l, err)
+		}
+		see("end of rows", nil, rows.Err())
 	}
 	result, err = db.ExecContext(ctx, "DELETE FROM "+lines+" WHERE qty = 0")
 	count("delete", result, err)

@@ -78,11 +78,11 @@ var cells = []struct {
 }
 
 // by lets the suites drive a cell through a layer over its handle.
-func by(make func(db *isolation.DB) (layer, error), open func(t testing.TB) isolationtest.Handle,
+func by(newLayer func(db *isolation.DB) (layer, error), open func(t testing.TB) isolationtest.Handle,
 ) func(t testing.TB) isolationtest.Handle {
 	return func(t testing.TB) isolationtest.Handle {
 		t.Helper()
-		h, err := over(open(t), make)
+		h, err := over(open(t), newLayer)
 		must(t, err)
 		h.Migrate = nil // pgx's own methods fail once after a change of a table, and so do GORM's prepared statements
 		return h

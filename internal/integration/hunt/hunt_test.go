@@ -2,6 +2,7 @@ package hunt_test
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"os"
 	"strconv"
@@ -116,12 +117,20 @@ func TestTextPastTheFence(t *testing.T) {
 		if _, err := h.DB.ExecContext(ctx, query); !errors.Is(err, isolation.ErrUnfiltered) {
 			t.Errorf("%s: got error %v, want ErrUnfiltered", query, err)
 		}
-		rows, err := h.DB.QueryContext(ctx, query)
-		if err == nil {
-			err = errors.Join(rows.Err(), rows.Close())
-		}
-		if !errors.Is(err, isolation.ErrUnfiltered) {
+		if err := readAll(ctx, h.DB, query); !errors.Is(err, isolation.ErrUnfiltered) {
 			t.Errorf("%s as a query: got error %v, want ErrUnfiltered", query, err)
 		}
 	}
+}
+
+// readAll reads the rows of a query to their end.
+func readAll(ctx context.Context, db isolationtest.DB, query string) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+	}
+	return rows.Err()
 }

@@ -55,13 +55,13 @@ func newLayered(l layer, under *isolation.DB) *layered {
 }
 
 // over lets the suites drive a handle through a layer.
-func over(h isolationtest.Handle, make func(db *isolation.DB) (layer, error)) (isolationtest.Handle, error) {
+func over(h isolationtest.Handle, newLayer func(db *isolation.DB) (layer, error)) (isolationtest.Handle, error) {
 	wrap := func(db isolationtest.DB) (isolationtest.DB, error) {
 		under, ok := db.(*isolation.DB)
 		if !ok {
 			return nil, fmt.Errorf("%T is no *isolation.DB", db)
 		}
-		l, err := make(under)
+		l, err := newLayer(under)
 		if err != nil {
 			return nil, errors.Join(err, under.Close())
 		}

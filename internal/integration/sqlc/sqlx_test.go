@@ -122,17 +122,7 @@ func sqlxDay(ctx context.Context, t *testing.T, db *sqlx.DB) *diary {
 			if err != nil {
 				return err
 			}
-			line := map[string]any{"key": o.Key, "sku": sku, "quantity": quantity}
-			rows, err := sqlx.NamedQueryContext(ctx, tx, `INSERT INTO lines (key, sku, quantity, price)
-				SELECT :key, p.sku, :quantity, p.price FROM products p WHERE p.sku = :sku RETURNING sku, price`, line)
-			if err != nil {
-				return err
-			}
-			for rows.Next() {
-				got := map[string]any{}
-				d.note("line", got["sku"], rows.MapScan(got))
-			}
-			if err := rows.Close(); err != nil {
+			if err := sqlxLine(ctx, tx, d, map[string]any{"key": o.Key, "sku": sku, "quantity": quantity}); err != nil {
 				return err
 			}
 		}
@@ -181,6 +171,22 @@ func sqlxDay(ctx context.Context, t *testing.T, db *sqlx.DB) *diary {
 	var left []int
 	d.note("left", &left, db.SelectContext(ctx, &left, "SELECT count(*) FROM customers UNION ALL SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM lines"))
 	return d
+}
+
+// sqlxLine adds a line to an order and writes down what came back.
+func sqlxLine(ctx context.Context, tx *sqlx.Tx, d *diary, line map[string]any) error {
+	rows, err := sqlx.NamedQueryContext(ctx, tx, `INSERT INTO lines (key, sku, quantity, price)
+		SELECT :key, p.sku, :quantity, p.price FROM products p WHERE p.sku = :sku RETURNING sku, price`, line)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		got := map[string]any{}
+		err := rows.MapScan(got)
+		d.note("line", fmt.Sprintf("%s for %s", got["sku"], got["price"]), err)
+	}
+	return rows.Err()
 }
 
 // affected returns how many rows a result counts; -1 without one.
