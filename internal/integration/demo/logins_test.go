@@ -98,7 +98,7 @@ func TestTheDemoDoesNotServeWithoutItsWall(t *testing.T) {
 	t.Parallel()
 	server := servers.NewMariaDB(t, servers.MariaDBConfig{})
 	opts := demo.Options{DatabaseURL: fmt.Sprintf("mysql://root:%s@%s/", server.Password(), server.Addr()), Environ: []string{}}
-	if err := start(t, opts).App.Close(); err != nil {
+	if err := start(t, opts).Close(); err != nil {
 		t.Fatal(err)
 	}
 	root := openMariaDB(t, server.DSN(""))

@@ -43,28 +43,29 @@ func TestMain(m *testing.M) {
 // secret signs the tokens of every site.
 const secret = "a secret that is known to the tests of the demo"
 
-// backends are where the demo can keep its data. Each returns the options of an empty one.
+// backends are where the demo can keep its data. Each returns the options of an empty one. place is
+// what the guide says of it.
 var backends = []struct {
-	name string
-	open func(t *testing.T) demo.Options
+	name, place string
+	open        func(t *testing.T) demo.Options
 }{
-	{"SQLite", func(t *testing.T) demo.Options { return demo.Options{DataDir: t.TempDir()} }},
-	{"PostgreSQL", func(t *testing.T) demo.Options {
+	{"SQLite", "isolation database: one SQLite file per tenant", func(t *testing.T) demo.Options { return demo.Options{DataDir: t.TempDir()} }},
+	{"PostgreSQL", "isolation row_level: one table behind row security in the PostgreSQL database", func(t *testing.T) demo.Options {
 		pg := servers.Postgres(t)
 		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t))}
 	}},
-	{"PgBouncer", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategyRowLevel) }},
-	{"schema on PostgreSQL", func(t *testing.T) demo.Options {
+	{"PgBouncer", "isolation row_level: one table behind row security in the PostgreSQL database", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategyRowLevel) }},
+	{"schema on PostgreSQL", "isolation schema: a schema per tenant in the PostgreSQL database", func(t *testing.T) demo.Options {
 		pg := servers.Postgres(t)
 		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t)), Isolation: tenancy.StrategySchema}
 	}},
-	{"schema through PgBouncer", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategySchema) }},
-	{"database on PostgreSQL", func(t *testing.T) demo.Options {
+	{"schema through PgBouncer", "isolation schema: a schema per tenant in the PostgreSQL database", func(t *testing.T) demo.Options { return throughPgBouncer(t, tenancy.StrategySchema) }},
+	{"database on PostgreSQL", "isolation database: a database per tenant, the catalogue in the PostgreSQL database", func(t *testing.T) demo.Options {
 		pg := servers.Postgres(t)
 		return demo.Options{DatabaseURL: pg.URL(pg.CreateDatabase(t)), Isolation: tenancy.StrategyDatabase}
 	}},
-	{"MariaDB", func(t *testing.T) demo.Options { return demo.Options{DatabaseURL: mariaDBURL(t)} }},
-	{"schema on MariaDB", func(t *testing.T) demo.Options {
+	{"MariaDB", "isolation database: a database per tenant, the catalogue in the MariaDB database", func(t *testing.T) demo.Options { return demo.Options{DatabaseURL: mariaDBURL(t)} }},
+	{"schema on MariaDB", "isolation schema: a schema, which is a database there, per tenant, the catalogue in the MariaDB database", func(t *testing.T) demo.Options {
 		return demo.Options{DatabaseURL: mariaDBURL(t), Isolation: tenancy.StrategySchema}
 	}},
 }

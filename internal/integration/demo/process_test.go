@@ -464,6 +464,21 @@ func TestMistakesAreToldClearly(t *testing.T) {
 	}
 }
 
+func TestTheGuideSaysWhereTheDataIs(t *testing.T) {
+	t.Parallel()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			opts := b.open(t)
+			s := start(t, opts)
+			guide, err := s.Guide(s.addr)
+			if err != nil || !strings.Contains(guide, "# "+b.place) || strings.Contains(guide, "through a pooler") != (opts.PoolerURL != "") {
+				t.Errorf("%v: the guide does not say %q:\n%s", err, b.place, guide)
+			}
+		})
+	}
+}
+
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "application.yaml")
