@@ -53,6 +53,7 @@ func (h *hunt) disturbed() bool { return h.may(KilledConnection) || h.may(Restar
 func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 	for wait(ctx, time.Duration(random.Int64N(int64(2*h.plan.KillEvery)))) {
 		if h.may(RestartedServer) && time.Since(h.restarted) > h.plan.RestartEvery {
+			h.restarted = time.Now()
 			var err error
 			unlabelled(h.base, func() { err = h.Restart(context.WithoutCancel(ctx)) }) // not given up half-way
 			if err != nil {
@@ -60,7 +61,6 @@ func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 			} else {
 				h.tally.happened(RestartedServer)
 			}
-			h.restarted = time.Now()
 		}
 		if !h.may(KilledConnection) || random.IntN(8) == 0 {
 			continue

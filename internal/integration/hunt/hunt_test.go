@@ -65,8 +65,8 @@ func TestHunt(t *testing.T) {
 			s := isolationtest.Hunt(t, h, func(p *isolationtest.Plan) {
 				p.Duration = length
 				if faults > 0 { // spread over the time, with some to spare
-					p.KillEvery = max(length/time.Duration(3*faults), 10*time.Millisecond)
-					p.RestartEvery = length * 10 / time.Duration(13*faults)
+					p.KillEvery = min(max(length/time.Duration(3*faults), 10*time.Millisecond), 500*time.Millisecond)
+					p.RestartEvery = length * 2 / time.Duration(3*faults)
 				}
 			})
 			for _, why := range all.enter(c.name, isolationtest.Faults(h), s) {
