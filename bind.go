@@ -5,21 +5,62 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 )
 
 // boundRequest is everything that one request needs, in one allocation.
 type boundRequest struct {
 	scopeContext
 	decision Decision
+	live     liveness
+
+	revocations *revocations
+	seen        uint64                  // how many changes the caches had heard of before this request was decided
+	watched     atomic.Pointer[watched] // nil until somebody asks whether the request has ended
+}
+
+// Done is closed when the request ends, or is ended because its tenant or member may not work any
+// more; [context.Cause] tells which.
+func (b *boundRequest) Done() <-chan struct{} { return b.ending().Done() }
+
+// Err returns nil until Done is closed.
+func (b *boundRequest) Err() error { return b.ending().Err() }
+
+// Value finds the scope, and what package context keeps to join contexts.
+func (b *boundRequest) Value(key any) any {
+	if _, ok := key.(scopeKey); ok {
+		return &b.scope
+	}
+	if w := b.watched.Load(); w != nil {
+		return w.Value(key)
+	}
+	return b.Context.Value(key)
+}
+
+// ending is the context that ends with the request. One that never ends, as a test's may be, is
+// not watched: nobody would tell when to forget it.
+func (b *boundRequest) ending() context.Context {
+	if w := b.watched.Load(); w != nil {
+		return w
+	}
+	if b.scope.kind != scopeBound || b.Context.Done() == nil {
+		return b.Context
+	}
+	return b.revocations.watch(b)
 }
 
 // Bind decides which tenant a request belongs to and returns a context that carries the
 // binding, or carries none and the reason why not. It never rejects: that is the guard's.
 // [DecisionFrom] tells what was decided. req is not kept.
+//
+// A bound context is cancelled when the tenant is suspended, deactivated or archived meanwhile,
+// or the user's membership ends: at once when this process does it, else as soon as it hears of
+// it. Its [context.Cause] then is what [Status.Err] answers, or [ErrNotMember]. [KeepRunning]
+// opts out. ctx must end when the request does, as that of an [net/http.Request] does.
 func (tn *Tenancy) Bind(ctx context.Context, req *Request) context.Context {
-	b := &boundRequest{scopeContext: scopeContext{Context: ctx}}
+	b := &boundRequest{scopeContext: scopeContext{Context: ctx}, revocations: tn.revocations, seen: tn.validator.gens.changes()}
 	d := &b.decision
-	b.scope.decision = d
+	b.scope.decision, b.scope.live = d, &b.live
 	tn.decide(ctx, req, b)
 	b.scope.resolver, b.scope.userID = d.Resolver, d.UserID
 	if d.Outcome == OutcomeBound {

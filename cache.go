@@ -99,6 +99,9 @@ func (g *generations) invalidateAll() {
 	}
 }
 
+// changes counts what invalidate and invalidateAll were told.
+func (g *generations) changes() uint64 { return g.unknown.Load() }
+
 // changedSince reports whether the owner, or for "" anybody, changed after epoch. It must be
 // called with mu held.
 func (g *generations) changedSince(epoch uint64, owner string) bool {

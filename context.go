@@ -59,6 +59,7 @@ type scope struct {
 	err      error
 	ended    *atomic.Bool // of Within and Each: set when their function has returned
 	decision *Decision
+	live     *liveness // of a request
 }
 
 type (
@@ -90,18 +91,19 @@ func scopeOf(ctx context.Context) *scope {
 }
 
 // FromContext returns the binding of ctx: verified, or on a public route unverified. It
-// returns false when nothing is bound, in system scope, and after the end of the Within or
-// Each that bound it.
+// returns false when nothing is bound, in system scope, after the end of the Within or Each that
+// bound it, and when the request was ended because the tenant or the member may not work any more.
 func FromContext(ctx context.Context) (Binding, bool) {
 	s := scopeOf(ctx)
-	if s == nil || (s.kind != scopeBound && s.kind != scopePromoted) || s.hasEnded() {
+	if s == nil || (s.kind != scopeBound && s.kind != scopePromoted) || s.hasEnded() || s.revoked() != nil {
 		return Binding{}, false
 	}
 	return s.binding(), true
 }
 
 // Require returns the verified binding of ctx. Without one it fails with [ErrNoTenant],
-// [ErrUnverified] (unless inside [AllowUnverified]), [ErrSystemScope] or [ErrScopeEnded].
+// [ErrUnverified] (unless inside [AllowUnverified]), [ErrSystemScope] or [ErrScopeEnded]; in a
+// request that was ended with the cause of it, such as [ErrSuspended].
 func Require(ctx context.Context) (Binding, error) {
 	s, err := usable(ctx)
 	if err != nil {
@@ -131,6 +133,9 @@ func usable(ctx context.Context) (*scope, error) {
 	if s.hasEnded() {
 		return nil, ErrScopeEnded
 	}
+	if cause := s.revoked(); cause != nil {
+		return nil, cause
+	}
 	switch s.kind {
 	case scopeBound, scopeSystem:
 		return s, nil
@@ -150,6 +155,18 @@ func usable(ctx context.Context) (*scope, error) {
 }
 
 func (s *scope) hasEnded() bool { return s.ended != nil && s.ended.Load() }
+
+// revoked returns why the request was ended, for work that outlives its context; nil when it was
+// not.
+func (s *scope) revoked() error {
+	if s.live == nil {
+		return nil
+	}
+	if cause := s.live.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
 
 func (s *scope) binding() Binding {
 	b := Binding{

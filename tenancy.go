@@ -20,6 +20,8 @@ type Tenancy struct {
 	relay     *relay
 	log       *slog.Logger
 
+	revocations *revocations
+
 	mu   sync.Mutex
 	stop func() // of the goroutines that Start started; nil when not running
 }
@@ -52,6 +54,8 @@ func New(cfg Config) (*Tenancy, error) {
 		return nil, err
 	}
 	tn.lifecycle = &Lifecycle{tn: tn}
+	tn.revocations = newRevocations(tn)
+	validator.changed = tn.revocations.changed
 	return tn, nil
 }
 
@@ -112,13 +116,13 @@ func (tn *Tenancy) Stop(ctx context.Context) error {
 	stop := tn.stop
 	tn.stop = nil
 	tn.mu.Unlock()
-	if stop == nil {
-		return nil
-	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		stop()
+		if stop != nil {
+			stop()
+		}
+		tn.revocations.stop()
 	}()
 	select {
 	case <-done:

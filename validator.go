@@ -22,6 +22,8 @@ type Validator struct {
 	// decoy is the id of some tenant. A membership question about a tenant that does not
 	// exist is asked with it, so that it costs what a question about a real one costs.
 	decoy atomic.Pointer[string]
+	// changed hears of every invalidation, of all tenants as ""; nil when nobody wants to.
+	changed func(tenantID string)
 }
 
 // memberKey asks for a user in the tenant with the id of.value, whose kind is RefNone; any
@@ -192,7 +194,17 @@ func unavailable(ctx context.Context, err error) error {
 // Invalidate forgets what is known of a tenant: the record under all its names, its members
 // and its overrides; and all names that belonged to nobody, for one of them may be the
 // tenant's now. A load under way does not bring the old answer back.
-func (v *Validator) Invalidate(tenantID string) { v.gens.invalidate(tenantID) }
+func (v *Validator) Invalidate(tenantID string) {
+	v.gens.invalidate(tenantID)
+	if v.changed != nil {
+		v.changed(tenantID)
+	}
+}
 
 // InvalidateAll forgets everything, as after a lost connection to whoever tells of changes.
-func (v *Validator) InvalidateAll() { v.gens.invalidateAll() }
+func (v *Validator) InvalidateAll() {
+	v.gens.invalidateAll()
+	if v.changed != nil {
+		v.changed("")
+	}
+}

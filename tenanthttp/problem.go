@@ -132,14 +132,17 @@ func (p Problem) Write(w http.ResponseWriter, r *http.Request) {
 // [tenancy.InvalidError] or a [tenancy.ConfigError], 413 for [http.MaxBytesError], 503 with
 // Retry-After for [tenancy.ErrUnavailable] and a deadline that passed. That the context has no
 // verified tenant is answered as [Guard] does. The state of a tenant is told only to a caller
-// with a verified binding, or in system scope. All else is 500.
+// with a verified binding, or in system scope. A cancellation because the tenant or the member may
+// not work any more, see [tenancy.Tenancy.Bind], is answered as the next request will be. All else
+// is 500.
 //
 // The client never sees the text of an error that it did not cause. Errors that are answered
 // with 500 go to the Logger of the [tenancy.Config] whose [Middleware] the request passed, or to
 // slog.Default where it passed none.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
-	bound := isBound(ctx)
+	bound, err := endedBecause(ctx, err)
+	bound = bound || isBound(ctx)
 	unbound := errors.Is(err, tenancy.ErrNoTenant) || errors.Is(err, tenancy.ErrUnverified)
 	if _, decided := tenancy.DecisionFrom(ctx); unbound && decided && !bound {
 		refuse(w, r)
@@ -152,6 +155,20 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	f.write = defaultRefusals.write // a handler's error is not a guard's refusal
 	f.answer(w, r, p)
+}
+
+// endedBecause returns why a request was ended in place of the cancellation that its handler met,
+// and whether the caller may be told: a member of a tenant may, a former member may not.
+func endedBecause(ctx context.Context, err error) (told bool, _ error) {
+	cause := context.Cause(ctx)
+	d, _ := tenancy.DecisionFrom(ctx)
+	if d.Outcome != tenancy.OutcomeBound || cause == nil || tenancy.CodeOf(cause) == "" {
+		return false, err
+	}
+	if errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	return !errors.Is(cause, tenancy.ErrNotMember), err
 }
 
 // isBound reports whether the caller may be told about the tenant.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/tenanthttp"
@@ -176,5 +177,45 @@ func TestProblemOfTheApplication(t *testing.T) {
 	tenanthttp.Problem{}.Write(rec, ask{method: http.MethodHead}.request())
 	if rec.Code != 500 || rec.Body.Len() > 0 {
 		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestRequestThatWasEndedIsAnsweredAsTheNextOneWillBe(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(t *testing.T, w *world) error{
+		"suspended": func(t *testing.T, w *world) error {
+			acme, err := w.store.Lookup(t.Context(), tenancy.BySlug("acme"))
+			if err == nil {
+				acme.Status = tenancy.StatusSuspended
+				_, err = w.store.Update(t.Context(), acme)
+			}
+			return err
+		},
+		"no member any more": func(t *testing.T, w *world) error {
+			return w.store.RemoveMember(t.Context(), "alice", "t-acme")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			h := w.wrap(tenanthttp.Guard(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if err := end(t, w); err != nil {
+					t.Error(err)
+				}
+				w.tn.Validator().Invalidate("t-acme")
+				select { // a statement that takes its time
+				case <-r.Context().Done():
+					tenanthttp.WriteError(rw, r, fmt.Errorf("query: %w", r.Context().Err()))
+				case <-time.After(20 * time.Second):
+					t.Error("the request goes on")
+				}
+			})))
+			a := ask{token: "alice", host: "acme.app.com"}
+			got := a.of(h)
+			want := a.of(w.guarded())
+			if want.Code != http.StatusForbidden || got.Code != want.Code || got.Body.String() != want.Body.String() {
+				t.Errorf("%d %s, want %d %s", got.Code, got.Body, want.Code, want.Body)
+			}
+		})
 	}
 }

@@ -179,8 +179,10 @@ func (a ask) request() *http.Request {
 }
 
 func (a ask) of(h http.Handler) *httptest.ResponseRecorder {
-	rec := httptest.NewRecorder()
-	h.ServeHTTP(rec, a.request())
+	rec, r := httptest.NewRecorder(), a.request()
+	ctx, end := context.WithCancel(r.Context()) // as a server's does
+	defer end()
+	h.ServeHTTP(rec, r.WithContext(ctx))
 	return rec
 }
 

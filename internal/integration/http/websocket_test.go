@@ -20,6 +20,9 @@ import (
 type echoTenant struct{ ended chan string }
 
 func (e *echoTenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("keep") {
+		tenancy.KeepRunning(r.Context())
+	}
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"notes"}})
 	if err != nil {
 		return // Accept has answered
@@ -29,7 +32,7 @@ func (e *echoTenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind, _, err := conn.Read(r.Context())
 		scope, scopeErr := tenancy.ScopeOf(r.Context())
 		if scopeErr != nil {
-			_ = conn.Close(websocket.StatusInternalError, scopeErr.Error())
+			e.ended <- scopeErr.Error()
 			return
 		}
 		if err != nil {
@@ -69,7 +72,7 @@ func ask(ctx context.Context, conn *websocket.Conn) (string, error) {
 	return string(answer), err
 }
 
-func TestWebSocketKeepsItsTenantAsLongAsItLives(t *testing.T) {
+func TestWebSocketKeepsItsTenantUntilItIsSuspended(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -115,12 +118,23 @@ func TestWebSocketKeepsItsTenantAsLongAsItLives(t *testing.T) {
 	}
 	group.Wait()
 
-	// The handshake decided. What happens to the tenant later ends new ones, not this one.
+	// A suspension ends what is open, except where the route has opted out.
+	kept, _, err := dial(ctx, server, "/live?keep", "alice", "acme.app.com", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = kept.CloseNow() }()
 	if _, err := tn.Lifecycle().Suspend(ctx, "t-acme", "unpaid"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ask(ctx, alice); got != "acme" || err != nil {
-		t.Errorf("after the suspension: %q, %v", got, err)
+	if _, _, err := alice.Read(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("after the suspension the connection is open: %v", err)
+	}
+	if got := <-live.ended; got != tenancy.ErrSuspended.Error() {
+		t.Errorf("alice's connection ended as %q", got)
+	}
+	if got, err := ask(ctx, kept); got != "acme" || err != nil {
+		t.Errorf("the connection that opted out: %q, %v", got, err)
 	}
 	conn, resp, err := dial(ctx, server, "/live", "alice", "acme.app.com", nil)
 	if err == nil {
@@ -130,11 +144,11 @@ func TestWebSocketKeepsItsTenantAsLongAsItLives(t *testing.T) {
 	if body := bodyOf(t, resp); resp.StatusCode != http.StatusForbidden || !strings.Contains(body, string(tenancy.CodeSuspended)) {
 		t.Errorf("status %d, %s", resp.StatusCode, body)
 	}
-	if err := alice.Close(websocket.StatusNormalClosure, ""); err != nil {
+	if err := kept.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
 	}
 	if got := <-live.ended; got != "acme" {
-		t.Errorf("alice's connection ended as %q", got)
+		t.Errorf("the connection that opted out ended as %q", got)
 	}
 }
 

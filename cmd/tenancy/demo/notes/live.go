@@ -128,7 +128,7 @@ func (l *Live) leave(name string, who *listener) {
 }
 
 // serve is one listener's connection. The tenant that the handshake was bound to stays the
-// connection's until its end.
+// connection's until its end, which comes at once when the tenant or the user may not work any more.
 func (l *Live) serve(w http.ResponseWriter, r *http.Request) error {
 	name, err := room(r.Context())
 	if err != nil {
@@ -157,12 +157,13 @@ func (l *Live) serve(w http.ResponseWriter, r *http.Request) error {
 		return nil // Accept has answered
 	}
 	defer func() { _ = conn.CloseNow() }() // after a Close it is one too many
-	l.listen(conn.CloseRead(r.Context()), conn, who)
+	l.listen(r.Context(), conn, who)
 	return nil
 }
 
-// listen sends messages until the client goes, falls behind or is sent away.
-func (l *Live) listen(gone context.Context, conn *websocket.Conn, who *listener) {
+// listen sends messages until the client goes, falls behind or is sent away, or ctx ends.
+func (l *Live) listen(ctx context.Context, conn *websocket.Conn, who *listener) {
+	gone := conn.CloseRead(context.WithoutCancel(ctx)) // so that there is somebody to tell why
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
 	for {
@@ -170,10 +171,16 @@ func (l *Live) listen(gone context.Context, conn *websocket.Conn, who *listener)
 		select {
 		case <-gone.Done():
 			return
+		case <-ctx.Done():
+			_ = conn.Close(websocket.StatusPolicyViolation, "you may not listen any more")
+			return
 		case <-l.closing:
 			_ = conn.Close(websocket.StatusGoingAway, errClosing.Detail)
 			return
 		case <-who.slow.Done():
+			if ctx.Err() != nil {
+				continue
+			}
 			_ = conn.Close(websocket.StatusTryAgainLater, "too slow: notes were missed")
 			return
 		case message := <-who.messages:
