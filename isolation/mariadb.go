@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lexigram.dev/tenancy"
@@ -13,16 +14,17 @@ import (
 	"lexigram.dev/tenancy/isolation/internal/dialect"
 )
 
-// MariaDB is a MariaDB server, 10.6 or later. The strategies schema and database are the same
-// there: each tenant gets a database and a login that alone may use it, so that no statement
-// reaches another tenant's, whatever its text. They differ in which field of the placement names
-// the database.
+// MariaDB is a MariaDB server, 10.6 or later. Each tenant has a login of its own there, so that no
+// statement reaches another tenant's rows, whatever its text. The strategies schema and database are
+// the same: the login alone may use the tenant's database. They differ in which field of the
+// placement names the database. For row_level see [MariaDBRows].
 type MariaDB struct {
 	// App opens connections for what belongs to no tenant, such as a ping: as a login without any
 	// rights. Required.
 	App driver.Connector
 	// System opens connections as the role system, which may use all databases. A statement in
-	// system scope names the tenant's database. Without it tenancy.AsSystem is refused.
+	// system scope names the tenant's database; for row_level the connector names [MariaDBRows.Base].
+	// Without it tenancy.AsSystem is refused.
 	System driver.Connector
 	// Open returns the connector for a login, in the language of the driver. It is called for each
 	// new connection, and what it opens is checked. A program that only serves requests may answer
@@ -47,6 +49,8 @@ type MariaDB struct {
 	// random bytes. Required. With another key the old logins cannot connect until their tenants
 	// are provisioned again.
 	Key []byte
+	// Rows says which tables the tenants share. Required for row_level.
+	Rows *MariaDBRows
 }
 
 var (
@@ -65,6 +69,9 @@ func (m MariaDB) validate() error {
 	if m.Open == nil {
 		errs = append(errs, errors.New("MariaDB.Open is nil: give a function that connects to a database as a login, as its documentation shows"))
 	}
+	if m.Rows != nil {
+		errs = append(errs, m.Rows.validate())
+	}
 	return errors.Join(append(errs, checkKey(m.Key, "MariaDB.Key"))...)
 }
 
@@ -81,11 +88,17 @@ func (m MariaDB) routeUnbound(r *Route) error {
 	return nil
 }
 
-// setup has nothing to do: tenants share nothing.
-func (MariaDB) setup(context.Context, string, string, Migrator) (int64, error) { return 0, nil }
+// setup has nothing to do where tenants share nothing.
+func (m MariaDB) setup(ctx context.Context, strategy, name string, mig Migrator) (int64, error) {
+	if strategy != tenancy.StrategyRowLevel {
+		return 0, nil
+	}
+	return m.setupRows(ctx, name, mig)
+}
 
-// check looks for rights that reach a tenant's database without its login.
-func (m MariaDB) check(ctx context.Context, _ []string) error {
+// check looks for rights that reach a tenant's database without its login, and at the wall between
+// rows.
+func (m MariaDB) check(ctx context.Context, strategies []string) error {
 	db := sql.OpenDB(m.App)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
@@ -102,6 +115,9 @@ func (m MariaDB) check(ctx context.Context, _ []string) error {
 	}
 	if databases != "" {
 		errs = append(errs, fmt.Errorf("MariaDB.App can use the databases %s without a tenant: revoke what was granted to it or to PUBLIC", databases))
+	}
+	if slices.Contains(strategies, tenancy.StrategyRowLevel) {
+		errs = append(errs, m.checkRowsLogin(ctx, db), m.checkRows(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -135,11 +151,7 @@ func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	conn, err := c.Connect(ctx)
 	if err != nil {
-		switch mariadb.Number(err) {
-		case mariadb.DeniedToUser, mariadb.DeniedToDatabase, mariadb.UnknownDatabase:
-			err = fmt.Errorf("%w (or MariaDB.Key is another than it was provisioned with): %w", ErrMissing, err)
-		}
-		return nil, err
+		return nil, mariaDBMissing(err)
 	}
 	session, err := askMariaDBSession(ctx, conn)
 	if err == nil {
@@ -149,6 +161,16 @@ func (t mariaDBTenant) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
+}
+
+// mariaDBMissing tells from other errors that nobody is let in, who would be if the tenant's place
+// existed.
+func mariaDBMissing(err error) error {
+	switch mariadb.Number(err) {
+	case mariadb.DeniedToUser, mariadb.DeniedToDatabase, mariadb.UnknownDatabase:
+		return fmt.Errorf("%w (or MariaDB.Key is another than it was provisioned with): %w", ErrMissing, err)
+	}
+	return err
 }
 
 // Driver returns the driver of the connectors.
@@ -182,17 +204,29 @@ func (s mariaDBSystem) Connect(ctx context.Context) (driver.Conn, error) {
 // mariaDBSession is what a new connection is.
 type mariaDBSession struct{ account, database, autocommit string }
 
-func askMariaDBSession(ctx context.Context, conn driver.Conn) (s mariaDBSession, err error) {
-	rows, err := innerQuery(ctx, conn, dialect.MariaDBSession, nil)
+func askMariaDBSession(ctx context.Context, conn driver.Conn) (mariaDBSession, error) {
+	values, err := askMariaDB(ctx, conn, dialect.MariaDBSession, 3)
 	if err != nil {
-		return s, fmt.Errorf("ask whose session it is: %w", err)
+		return mariaDBSession{}, err
+	}
+	return mariaDBSession{values[0], values[1], values[2]}, nil
+}
+
+// askMariaDB returns the columns of the one row that a question about the session answers.
+func askMariaDB(ctx context.Context, conn driver.Conn, query string, columns int) (texts []string, err error) {
+	rows, err := innerQuery(ctx, conn, query, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask whose session it is: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	values := make([]driver.Value, 3)
+	values := make([]driver.Value, columns)
 	if err := rows.Next(values); err != nil {
-		return s, fmt.Errorf("ask whose session it is: %w", err)
+		return nil, fmt.Errorf("ask whose session it is: %w", err)
 	}
-	return mariaDBSession{asText(values[0]), asText(values[1]), asText(values[2])}, nil
+	for _, v := range values {
+		texts = append(texts, asText(v))
+	}
+	return texts, nil
 }
 
 // check makes sure that MariaDB.Open did as it was told: with one login for all the wall would be

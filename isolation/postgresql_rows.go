@@ -21,6 +21,10 @@ func (p PostgreSQL) supportsRows() error {
 	return nil
 }
 
+func (PostgreSQL) placeRows(tenancy.Tenant) (tenancy.Placement, error) {
+	return tenancy.Placement{}, nil
+}
+
 func (p PostgreSQL) routeRows(t *tenancy.Tenant, r *Route) error {
 	if p.RLS == nil {
 		return p.supportsRows()
@@ -30,7 +34,7 @@ func (p PostgreSQL) routeRows(t *tenancy.Tenant, r *Route) error {
 	return nil
 }
 
-func (p PostgreSQL) provisionRows(ctx context.Context, m Migrator) (int64, error) {
+func (p PostgreSQL) provisionRows(ctx context.Context, _ tenancy.Tenant, m Migrator) (int64, error) {
 	if err := p.checkRows(ctx); err != nil {
 		return 0, err
 	}

@@ -13,8 +13,10 @@ type rowLevel struct{}
 type rowServer interface {
 	home
 	supportsRows() error
+	// placeRows chooses the name of what a tenant has of its own, beside its rows, if anything.
+	placeRows(t tenancy.Tenant) (tenancy.Placement, error)
 	routeRows(t *tenancy.Tenant, r *Route) error
-	provisionRows(ctx context.Context, m Migrator) (version int64, err error)
+	provisionRows(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
 	deprovisionRows(ctx context.Context, t tenancy.Tenant) error
 }
 
@@ -22,9 +24,6 @@ func (rowLevel) Name() string { return tenancy.StrategyRowLevel }
 
 func (rowLevel) Supports(s Server) error {
 	rows, ok := s.(rowServer)
-	if !ok && s.Engine() == EngineMariaDB {
-		return unsupported(tenancy.StrategyRowLevel, s.Engine(), `use the strategy "schema" or "database" there, or PostgreSQL`)
-	}
 	if !ok {
 		return unsupported(tenancy.StrategyRowLevel, s.Engine(),
 			"nothing in this database can keep rows apart: use the strategy database, or PostgreSQL")
@@ -43,21 +42,24 @@ func (l rowLevel) Route(s Server, t *tenancy.Tenant, _ tenancy.Placement, r *Rou
 func (rowLevel) RouteSystem(s Server, r *Route) error  { return routeSystem(s, r) }
 func (rowLevel) RouteUnbound(s Server, r *Route) error { return routeUnbound(s, r) }
 
-// Place has nothing to choose: all tenants share the tables.
-func (rowLevel) Place(context.Context, Server, tenancy.Tenant) (tenancy.Placement, error) {
-	return tenancy.Placement{}, nil
+// Place has little to choose: all tenants share the tables.
+func (l rowLevel) Place(_ context.Context, s Server, t tenancy.Tenant) (tenancy.Placement, error) {
+	if err := l.Supports(s); err != nil {
+		return tenancy.Placement{}, err
+	}
+	return s.(rowServer).placeRows(t)
 }
 
-// Provision checks that the tables are walled, as the role that will use them.
-func (l rowLevel) Provision(ctx context.Context, s Server, _ tenancy.Tenant, m Migrator) (int64, error) {
+// Provision checks that the tables are walled, and makes what the tenant has of its own.
+func (l rowLevel) Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
 	if err := l.Supports(s); err != nil {
 		return 0, err
 	}
-	return s.(rowServer).provisionRows(ctx, m)
+	return s.(rowServer).provisionRows(ctx, t, m)
 }
 
-// Deprovision deletes the tenant's rows as the tenant itself, so that the wall bounds what it can
-// delete.
+// Deprovision deletes the tenant's rows. Where the binding is the connection's, it does so as the
+// tenant itself, so that the wall bounds what it can delete.
 func (l rowLevel) Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error {
 	if err := l.Supports(s); err != nil {
 		return err

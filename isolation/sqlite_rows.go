@@ -66,6 +66,8 @@ func (s SQLite) supportsRows() error {
 	return nil
 }
 
+func (SQLite) placeRows(tenancy.Tenant) (tenancy.Placement, error) { return tenancy.Placement{}, nil }
+
 func (s SQLite) routeRows(t *tenancy.Tenant, r *Route) error {
 	if s.Rows == nil {
 		return s.supportsRows()
@@ -163,7 +165,7 @@ func (r *SQLiteRows) check(ctx context.Context, db *sql.DB) error {
 	return errors.Join(append(errs, rows.Err())...)
 }
 
-func (s SQLite) provisionRows(ctx context.Context, m Migrator) (int64, error) {
+func (s SQLite) provisionRows(ctx context.Context, _ tenancy.Tenant, m Migrator) (int64, error) {
 	if err := s.checkRows(ctx); err != nil || m == nil {
 		return 0, err
 	}

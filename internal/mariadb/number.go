@@ -14,6 +14,7 @@ const (
 	UnknownDatabase  = 1049
 	LockWaitTimeout  = 1205 // the statement is undone, its transaction goes on
 	Deadlock         = 1213 // the transaction is undone
+	Raised           = 1644 // by SIGNAL, in a function or trigger
 )
 
 // Number returns the server's number of an error, 0 when it has none. It reads the exported field

@@ -72,6 +72,7 @@ type access struct {
 	rows   bool // and tables
 	engine isolation.Engine
 	bound  bool // one network write per statement
+	views  bool // tenants share tables and not connections
 	open   func(t testing.TB, options ...func(*isolation.Config)) *cell
 }
 
@@ -83,6 +84,7 @@ var accesses = []access{
 	{name: "schema by tenantpgx through PgBouncer", shared: true, pooled: true, bound: true, open: openPooledSchemas},
 	{name: "schema by pgx stdlib", shared: true, open: openStdlibSchemas},
 	{name: "database on PostgreSQL", open: openDatabases},
+	{name: "row_level on MariaDB", engine: isolation.EngineMariaDB, views: true, open: openMariaDBRows},
 	{name: "schema on MariaDB", engine: isolation.EngineMariaDB, open: openMariaDBSchemas},
 	{name: "database on MariaDB", engine: isolation.EngineMariaDB, open: openMariaDBDatabases},
 	{name: "database on SQLite", engine: isolation.EngineSQLite, open: openSQLite},
@@ -264,7 +266,7 @@ func provision(t testing.TB, p *isolation.Provisioner, tn tenancy.Tenant) contex
 	must(t, err)
 	tn.Placement, err = p.Provision(t.Context(), tn)
 	must(t, err)
-	if tn.Placement.Strategy != tenancy.StrategyRowLevel {
+	if tn.Placement.Strategy != tenancy.StrategyRowLevel || tn.Placement.Schema != "" {
 		t.Cleanup(func() {
 			if err := p.Deprovision(context.Background(), tn); err != nil {
 				t.Logf("deprovision: %v", err)

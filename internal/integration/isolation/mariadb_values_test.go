@@ -24,7 +24,7 @@ const everything = `CREATE TABLE everything (
 // driver alone, each on a table of its own.
 func TestAnswersOnMariaDBAreThoseOfThePlainHandle(t *testing.T) {
 	t.Parallel()
-	each(t, isMariaDB, func(t *testing.T, a access) {
+	each(t, hasMariaDB, func(t *testing.T, a access) {
 		c := a.open(t)
 		server := servers.MariaDB(t)
 		plain, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t)))

@@ -52,15 +52,24 @@ func CreateMariaDBDatabase(name, mark string) string {
 // else. It cannot make, change or empty tables: that would also end transactions. It may be
 // repeated, and sets the password anew.
 func OpenMariaDBDatabase(name, login, password string) []string {
+	return append(createMariaDBLogin(login, password),
+		"GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE, CREATE TEMPORARY TABLES ON "+mariaDBGrantee(name)+".* TO "+mariaDBAccount(login))
+}
+
+// createMariaDBLogin makes a login without rights, or sets its password anew.
+func createMariaDBLogin(login, password string) []string {
 	account := mariaDBAccount(login)
 	identified := " IDENTIFIED VIA mysql_native_password USING '" + mariaDBVerifier(password) + "'"
 	return []string{
 		"CREATE USER IF NOT EXISTS " + account + identified,
 		"ALTER USER " + account + identified,
-		// In a grant _ and % stand for other characters too.
-		"GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE, CREATE TEMPORARY TABLES ON " +
-			MariaDBIdent(strings.NewReplacer(`_`, `\_`, `%`, `\%`).Replace(name)) + ".* TO " + account,
 	}
+}
+
+// mariaDBGrantee quotes the name of a database for a grant, where _ and % stand for other characters
+// too.
+func mariaDBGrantee(database string) string {
+	return MariaDBIdent(strings.NewReplacer(`_`, `\_`, `%`, `\%`).Replace(database))
 }
 
 // DropMariaDBDatabase drops a tenant's database and its login, if they exist.
