@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -30,24 +29,17 @@ type MariaDBConfig struct {
 // and there is no other user. The data survive Kill, but not the end of the test process. All
 // methods can be called concurrently.
 type MariaDBServer struct {
-	process  *process
+	daemon
 	program  string
 	args     []string
 	port     int
 	password string
-
-	lifecycle sync.Mutex
 }
 
 // mariadbRoot is the superuser that installing makes.
 const mariadbRoot = "root"
 
-var sharedMariaDB struct {
-	sync.Mutex
-	tried  bool
-	server *MariaDBServer
-	err    error
-}
+var commonMariaDB common[*MariaDBServer]
 
 // MariaDB returns the server that all tests of this process share, and starts it for the first
 // one. A test that stops or kills its server uses NewMariaDB. Users are common to all databases
@@ -58,16 +50,7 @@ func MariaDB(t testing.TB) *MariaDBServer {
 	if !ok {
 		missing(t, "MariaDB", mariadbPackages)
 	}
-	sharedMariaDB.Lock()
-	defer sharedMariaDB.Unlock()
-	if !sharedMariaDB.tried {
-		sharedMariaDB.tried = true
-		sharedMariaDB.server, sharedMariaDB.err = newMariaDB(programs, MariaDBConfig{})
-	}
-	if sharedMariaDB.err != nil {
-		t.Fatalf("start MariaDB: %v", sharedMariaDB.err)
-	}
-	return sharedMariaDB.server
+	return commonMariaDB.get(t, "MariaDB", func() (*MariaDBServer, error) { return newMariaDB(programs, MariaDBConfig{}) })
 }
 
 // NewMariaDB starts a server that lives until the end of the test.
@@ -81,11 +64,7 @@ func NewMariaDB(t testing.TB, config MariaDBConfig) *MariaDBServer {
 	if err != nil {
 		t.Fatalf("start MariaDB: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := closeRegistered(s.process); err != nil {
-			t.Errorf("stop MariaDB: %v", err)
-		}
-	})
+	s.endWith(t, "MariaDB")
 	return s
 }
 
@@ -120,7 +99,8 @@ func newMariaDB(programs mariadbPrograms, config MariaDBConfig) (_ *MariaDBServe
 			err = errors.Join(err, closeRegistered(p))
 		}
 	}()
-	s := &MariaDBServer{process: p, program: programs.server, password: secret()}
+	s := &MariaDBServer{program: programs.server, password: secret()}
+	s.daemon = daemon{process: p, run: s.start, quit: syscall.SIGTERM}
 	settings := map[string]string{
 		// The machine does not crash, the server may: what is committed has been written when
 		// COMMIT returns, and is there after Kill.
@@ -262,14 +242,7 @@ func (s *MariaDBServer) exec(statement string) (err error) {
 	return err
 }
 
-// Start starts a server that Stop or Kill has ended, on the same port with the same data, and
-// returns when it answers.
-func (s *MariaDBServer) Start() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	return s.start()
-}
-
+// start starts the server and returns when it answers.
 func (s *MariaDBServer) start() error {
 	if err := s.process.start(s.program, append(slices.Clone(s.args), "--port="+strconv.Itoa(s.port))...); err != nil {
 		return err
@@ -278,28 +251,4 @@ func (s *MariaDBServer) start() error {
 		return errors.Join(fmt.Errorf("port %d: %w", s.port, err), s.process.stop(syscall.SIGKILL))
 	}
 	return nil
-}
-
-// Stop shuts the server down in order; open connections are cut.
-func (s *MariaDBServer) Stop() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	return s.process.stop(syscall.SIGTERM)
-}
-
-// Restart is Stop and Start.
-func (s *MariaDBServer) Restart() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	if err := s.process.stop(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return s.start()
-}
-
-// Kill ends the server at once with SIGKILL, as a crash does, and returns when it is gone.
-func (s *MariaDBServer) Kill() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	return s.process.stop(syscall.SIGKILL)
 }

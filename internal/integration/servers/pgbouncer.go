@@ -34,7 +34,7 @@ type PgBouncerConfig struct {
 // database of that server. It knows the superuser; other roles are made known with AddUser, and
 // each reaches PostgreSQL as itself. All methods can be called concurrently.
 type PgBouncerServer struct {
-	process *process
+	daemon
 	program string
 	config  PgBouncerConfig
 	pg      *PostgresServer
@@ -66,11 +66,7 @@ func NewPgBouncer(t testing.TB, pg *PostgresServer, config PgBouncerConfig) *PgB
 	if err != nil {
 		t.Fatalf("start PgBouncer: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := closeRegistered(b.process); err != nil {
-			t.Errorf("stop PgBouncer: %v", err)
-		}
-	})
+	b.endWith(t, "PgBouncer")
 	return b
 }
 
@@ -88,7 +84,8 @@ func newPgBouncer(program string, pg *PostgresServer, config PgBouncerConfig) (_
 			err = errors.Join(err, closeRegistered(p))
 		}
 	}()
-	b := &PgBouncerServer{process: p, program: program, config: config, pg: pg, console: secret()}
+	b := &PgBouncerServer{program: program, config: config, pg: pg, console: secret()}
+	b.daemon = daemon{process: p, run: b.start, quit: syscall.SIGTERM}
 	b.users = map[string]string{superuser: pg.password, consoleUser: b.console}
 	if err := b.writeUsers(); err != nil {
 		return nil, err
@@ -195,9 +192,8 @@ func (b *PgBouncerServer) exec(command string) (err error) {
 	return err
 }
 
-// Start starts a PgBouncer that Stop or Kill has ended, on the same port, and returns when it
-// answers.
-func (b *PgBouncerServer) Start() error {
+// start starts PgBouncer and returns when it answers.
+func (b *PgBouncerServer) start() error {
 	if err := b.process.start(b.program, b.process.path("pgbouncer.ini")); err != nil {
 		return err
 	}
@@ -205,18 +201,4 @@ func (b *PgBouncerServer) Start() error {
 		return errors.Join(err, b.process.stop(syscall.SIGTERM))
 	}
 	return nil
-}
-
-// Stop cuts all connections and ends PgBouncer.
-func (b *PgBouncerServer) Stop() error { return b.process.stop(syscall.SIGTERM) }
-
-// Kill ends PgBouncer with SIGKILL.
-func (b *PgBouncerServer) Kill() error { return b.process.stop(syscall.SIGKILL) }
-
-// Restart is Stop and Start.
-func (b *PgBouncerServer) Restart() error {
-	if err := b.Stop(); err != nil {
-		return err
-	}
-	return b.Start()
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,24 +31,17 @@ type PostgresConfig struct {
 // password. Every login needs its password (SCRAM), so that tests of roles are honest. The data
 // survive Kill, but not the end of the test process. All methods can be called concurrently.
 type PostgresServer struct {
-	process  *process
+	daemon
 	program  string
 	args     []string
 	port     int
 	password string
-
-	lifecycle sync.Mutex
 }
 
 // superuser is the role that initdb makes.
 const superuser = "postgres"
 
-var shared struct {
-	sync.Mutex
-	tried bool
-	pg    *PostgresServer
-	err   error
-}
+var commonPostgres common[*PostgresServer]
 
 // Postgres returns the server that all tests of this process share, and starts it for the first
 // one. A test that stops or kills its server uses NewPostgres. Roles are common to all databases
@@ -60,16 +52,7 @@ func Postgres(t testing.TB) *PostgresServer {
 	if !ok {
 		missing(t, "PostgreSQL", "postgresql")
 	}
-	shared.Lock()
-	defer shared.Unlock()
-	if !shared.tried {
-		shared.tried = true
-		shared.pg, shared.err = newPostgres(bin, PostgresConfig{})
-	}
-	if shared.err != nil {
-		t.Fatalf("start PostgreSQL: %v", shared.err)
-	}
-	return shared.pg
+	return commonPostgres.get(t, "PostgreSQL", func() (*PostgresServer, error) { return newPostgres(bin, PostgresConfig{}) })
 }
 
 // NewPostgres starts a server that lives until the end of the test.
@@ -83,11 +66,7 @@ func NewPostgres(t testing.TB, config PostgresConfig) *PostgresServer {
 	if err != nil {
 		t.Fatalf("start PostgreSQL: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := closeRegistered(s.process); err != nil {
-			t.Errorf("stop PostgreSQL: %v", err)
-		}
-	})
+	s.endWith(t, "PostgreSQL")
 	return s
 }
 
@@ -128,7 +107,8 @@ func newPostgres(bin string, config PostgresConfig) (_ *PostgresServer, err erro
 			err = errors.Join(err, closeRegistered(p))
 		}
 	}()
-	s := &PostgresServer{process: p, program: filepath.Join(bin, "postgres"), password: secret()}
+	s := &PostgresServer{program: filepath.Join(bin, "postgres"), password: secret()}
+	s.daemon = daemon{process: p, run: s.start, quit: syscall.SIGINT}
 	if err := p.write("superuser", s.password); err != nil {
 		return nil, err
 	}
@@ -240,14 +220,7 @@ func (s *PostgresServer) exec(sql string) (err error) {
 	return err
 }
 
-// Start starts a server that Stop or Kill has ended, on the same port with the same data, and
-// returns when it answers.
-func (s *PostgresServer) Start() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	return s.start()
-}
-
+// start starts the server and returns when it answers.
 func (s *PostgresServer) start() error {
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -266,23 +239,6 @@ func (s *PostgresServer) start() error {
 		}
 		time.Sleep(10 * pollInterval)
 	}
-}
-
-// Stop shuts the server down in order; open connections are cut.
-func (s *PostgresServer) Stop() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	return s.process.stop(syscall.SIGINT)
-}
-
-// Restart is Stop and Start.
-func (s *PostgresServer) Restart() error {
-	s.lifecycle.Lock()
-	defer s.lifecycle.Unlock()
-	if err := s.process.stop(syscall.SIGINT); err != nil {
-		return err
-	}
-	return s.start()
 }
 
 // Kill ends the server and all its backends at once with SIGKILL, as a crash does, and returns
