@@ -106,6 +106,7 @@ type mariaDBBaseTable struct {
 type mariaDBColumn struct {
 	name, kind, collation string
 	nullable, invisible   bool
+	natural               bool // a number that cannot be negative
 	byDefault             string
 }
 
@@ -180,7 +181,7 @@ func eachMariaDBRow(ctx context.Context, conn *sql.Conn, scan func(*sql.Rows) er
 func (b *mariaDBBase) scanColumn(rows *sql.Rows) error {
 	var table, engine string
 	var c mariaDBColumn
-	if err := rows.Scan(&table, &engine, &c.name, &c.kind, &c.collation, &c.nullable, &c.invisible, &c.byDefault); err != nil {
+	if err := rows.Scan(&table, &engine, &c.name, &c.kind, &c.collation, &c.nullable, &c.invisible, &c.natural, &c.byDefault); err != nil {
 		return err
 	}
 	if b.tables[table] == nil {
@@ -265,8 +266,8 @@ func (r *MariaDBRows) prepare(ctx context.Context, conn *sql.Conn, b *mariaDBBas
 			errs = append(errs, fmt.Errorf("table %q has no column %q that can hold a tenant's id: add it, or give its name in MariaDB.Rows.Tables", name, t.Column))
 			continue
 		}
-		t.Type = column.kind
-		if column.byDefault != dialect.MariaDBNobody(t.Type) {
+		t.Type, t.Natural = column.kind, column.natural
+		if column.byDefault != t.Nobody() {
 			if _, err := conn.ExecContext(ctx, r.wall().SetDefault(t)); err != nil {
 				return err
 			}
@@ -298,7 +299,8 @@ func (r *MariaDBRows) tables(b *mariaDBBase) ([]dialect.MariaDBTable, error) {
 		}
 		if _, owned := r.Tables[name]; owned {
 			column, ok := found.column(r.column(name))
-			t.Column, t.Type, t.Collate, t.Indexes = column.name, column.kind, column.collation, found.leading(column.name)
+			t.Column, t.Type, t.Collate, t.Natural = column.name, column.kind, column.collation, column.natural
+			t.Indexes = found.leading(column.name)
 			if !ok || len(t.Indexes) == 0 {
 				errs = append(errs, fmt.Errorf("table %q has no index that begins with the column %q: run Provisioner.Setup", name, r.column(name)))
 				continue

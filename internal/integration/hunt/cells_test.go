@@ -57,6 +57,7 @@ var cells = []struct {
 	{name: "schema by pgx stdlib", open: onPostgreSQL(tenancy.StrategySchema, direct, standard)},
 	{name: "database on PostgreSQL", open: onPostgreSQL(tenancy.StrategyDatabase, direct, pipelined)},
 	{name: "database on PostgreSQL through PgBouncer", open: onPostgreSQL(tenancy.StrategyDatabase, pooled, pipelined)},
+	{name: "row_level on MariaDB", open: onMariaDBRows},
 	{name: "schema on MariaDB", open: onMariaDB(tenancy.StrategySchema)},
 	{name: "database on MariaDB", open: onMariaDB(tenancy.StrategyDatabase)},
 	{name: "database on SQLite", open: onSQLite(tenancy.StrategyDatabase)},

@@ -24,6 +24,7 @@ type MariaDBTable struct {
 	Column  string   // the tenant's id; "" for a shared table
 	Type    string   // of the column, as the server names it
 	Collate string   // of the column, "" when it is no text
+	Natural bool     // the column is a number that cannot be negative
 	Columns []string // that the view shows
 	Indexes []string // that begin with Column; never empty for a table with one
 }
@@ -125,8 +126,8 @@ func (w MariaDBWall) function(t MariaDBTable) MariaDBObject {
 	returns, result, check := "varchar(128) CHARACTER SET "+charset+" COLLATE "+collation, "own", ""
 	if cast := mariaDBCasts[t.Type]; cast != "" {
 		returns, result = cast, map[string]string{"bigint": "CAST(own AS SIGNED)", "uuid": "CAST(own AS uuid)"}[cast]
-		check = fmt.Sprintf("IF coalesce(%s, '') <> own THEN %s; END IF;\n",
-			mariaDBText(result), mariaDBRaise("the id of this login''s tenant is no "+cast+" as the server writes it"))
+		check = fmt.Sprintf("IF coalesce(%[1]s, '') <> own OR own IN ('0', '%[2]s') THEN %[3]s; END IF;\n", mariaDBText(result), mariaDBNobody,
+			mariaDBRaise("the id of this login''s tenant is no "+cast+" as the server writes it, or the one of nobody"))
 	}
 	name := TenantFunction + t.suffix()
 	return MariaDBObject{"function", name, "CREATE OR REPLACE DEFINER = CURRENT_USER FUNCTION " + w.view(name) + "() RETURNS " + returns +
@@ -151,8 +152,8 @@ func (w MariaDBWall) trigger(t MariaDBTable, event string) MariaDBObject {
 		body = "IF own IS NOT NULL THEN " + mariaDBRaise("the table is shared: tenants only read it") + "; END IF;\n"
 	case event == "INSERT":
 		column := "NEW." + MariaDBIdent(t.Column)
-		body = fmt.Sprintf("IF own IS NULL THEN\n IF %[1]s THEN %[2]s; END IF;\nELSEIF %[1]s THEN SET %[3]s = own;\nELSEIF %[5]s <> own THEN %[4]s;\nEND IF;\n",
-			column+" IS NULL OR "+column+" = "+MariaDBNobody(t.Type), mariaDBRaise("the row is nobody''s: name its tenant"), column, mariaDBForeign, mariaDBText(column))
+		body = fmt.Sprintf("IF own IS NULL THEN\n IF %[1]s = %[2]s THEN %[3]s; END IF;\nELSEIF %[1]s = %[2]s THEN SET %[1]s = own;\nELSEIF coalesce(%[4]s, '') <> own THEN %[5]s;\nEND IF;\n",
+			column, t.Nobody(), mariaDBRaise("the row is nobody''s: name its tenant"), mariaDBText(column), mariaDBForeign)
 	default:
 		condition := mariaDBText("OLD."+MariaDBIdent(t.Column)) + " <> own"
 		if event == "UPDATE" {
@@ -171,15 +172,20 @@ func MariaDBTrigger(table, event string) string {
 	return ShortName("tenancy_" + strings.ToLower(event) + "_" + table)
 }
 
-// MariaDBNobody is the default of a tenant's column, which no row keeps.
-func MariaDBNobody(columnType string) string {
-	switch mariaDBCasts[columnType] {
-	case "bigint":
+// mariaDBNobody is the UUID of nobody.
+const mariaDBNobody = "00000000-0000-0000-0000-000000000000"
+
+// Nobody is the default of the tenant's column: no tenant's id, and no row keeps it.
+func (t MariaDBTable) Nobody() string {
+	switch {
+	case mariaDBCasts[t.Type] == "":
+		return "'?'"
+	case t.Type == "uuid":
+		return "'" + mariaDBNobody + "'"
+	case t.Natural:
 		return "0"
-	case "uuid":
-		return "'00000000-0000-0000-0000-000000000000'"
 	default:
-		return "''"
+		return "-1"
 	}
 }
 
@@ -214,7 +220,7 @@ func (w MariaDBWall) Drop(kind, name string) string {
 
 // SetDefault lets statements leave the tenant's column out.
 func (w MariaDBWall) SetDefault(t MariaDBTable) string {
-	return "ALTER TABLE " + w.base(t.Name) + " ALTER COLUMN " + MariaDBIdent(t.Column) + " SET DEFAULT " + MariaDBNobody(t.Type)
+	return "ALTER TABLE " + w.base(t.Name) + " ALTER COLUMN " + MariaDBIdent(t.Column) + " SET DEFAULT " + t.Nobody()
 }
 
 // AddIndex adds an index that begins with the tenant's column.
@@ -285,7 +291,7 @@ const MariaDBVisible = "SELECT coalesce(group_concat(schema_name SEPARATOR ', ')
 const (
 	// MariaDBColumns asks for the columns of all tables, in order.
 	MariaDBColumns = `SELECT t.table_name, coalesce(t.engine, ''), c.column_name, c.data_type, coalesce(c.collation_name, ''), c.is_nullable = 'YES',
- c.extra LIKE '%INVISIBLE%', coalesce(c.column_default, 'none')
+ c.extra LIKE '%INVISIBLE%', c.column_type LIKE '%unsigned%', coalesce(c.column_default, 'none')
 FROM information_schema.tables t JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
 WHERE t.table_schema = ? AND t.table_type = 'BASE TABLE' ORDER BY t.table_name, c.ordinal_position`
 	// MariaDBIndexes asks for the columns of all indexes that the optimizer may use, in order, and
