@@ -41,7 +41,7 @@ var (
 		name:         "MariaDB",
 		schemes:      []string{"mysql", "mariadb"},
 		url:          "mysql://user:password@host:port/database",
-		strategies:   []string{tenancy.StrategyDatabase, tenancy.StrategySchema},
+		strategies:   []string{tenancy.StrategyDatabase, tenancy.StrategySchema, tenancy.StrategyRowLevel},
 		placeholders: notes.QuestionMarks,
 		open:         openMariaDB,
 	}

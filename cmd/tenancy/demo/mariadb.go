@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // it is what the server's plugin stores
+	"crypto/sha256"
 	"database/sql"
 	"database/sql/driver"
 	"encoding/hex"
@@ -33,6 +34,7 @@ const (
 type mariaDBServer struct {
 	config                   *mysql.Config // the user's, of the URL, and the catalogue's database
 	app, migrator, catalogue string
+	tables, views            string // the databases of row_level
 	passwords                passwords
 }
 
@@ -49,7 +51,10 @@ func openMariaDB(ctx context.Context, opts Options, strategy string) (_ *backend
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	prefix := loginPrefix(config.DBName)
-	m := &mariaDBServer{config, prefix + "_app", prefix + "_migrator", prefix + "_catalogue", passwords{}}
+	m := &mariaDBServer{
+		config: config, app: prefix + "_app", migrator: prefix + "_migrator", catalogue: prefix + "_catalogue",
+		tables: rowDatabase(config.DBName, "tables"), views: rowDatabase(config.DBName, "views"), passwords: passwords{},
+	}
 	if err := m.setUp(ctx); err != nil {
 		return nil, err
 	}
@@ -69,14 +74,25 @@ func openMariaDB(ctx context.Context, opts Options, strategy string) (_ *backend
 	if err != nil {
 		return nil, err
 	}
-	b.server = isolation.MariaDB{App: app, Open: m.open, Key: m.passwords.key()}
+	server := isolation.MariaDB{App: app, Open: m.open, Key: m.passwords.key()}
+	if strategy == tenancy.StrategyRowLevel {
+		server.Rows = &isolation.MariaDBRows{Base: m.tables, Views: m.views, Tables: map[string]string{"notes": ""}}
+	}
+	b.server = server
 	b.pool = isolation.PoolConfig{MaxConns: dataConns}
 	what := map[string]string{
+		tenancy.StrategyRowLevel: "one table behind views, with a login per tenant",
 		tenancy.StrategySchema:   "a schema, which is a database there, per tenant",
 		tenancy.StrategyDatabase: "a database per tenant",
 	}
 	b.place = fmt.Sprintf("%s, the catalogue in the MariaDB database %s on %s", what[strategy], config.DBName, config.Addr)
 	return b, nil
+}
+
+// rowDatabase names a database beside the catalogue's, in letters and digits, whatever that is called.
+func rowDatabase(catalogue, what string) string {
+	sum := sha256.Sum256([]byte(catalogue))
+	return "tenancy_demo_" + hex.EncodeToString(sum[:8]) + "_" + what
 }
 
 // mariaDBConfig reads the URL. Its parameters are those of go-sql-driver.
@@ -184,7 +200,9 @@ func (m *mariaDBServer) makeLogins(ctx context.Context, conn *sql.Conn) error {
 	}
 	return execAll(ctx, conn, // what isolation.MariaDB says that it needs
 		"GRANT CREATE USER ON *.* TO "+account(m.migrator),
-		"GRANT ALL PRIVILEGES ON `t\\_%`.* TO "+account(m.migrator)+" WITH GRANT OPTION")
+		"GRANT ALL PRIVILEGES ON `t\\_%`.* TO "+account(m.migrator)+" WITH GRANT OPTION",
+		"GRANT ALL PRIVILEGES ON "+pattern(m.tables)+".* TO "+account(m.migrator)+" WITH GRANT OPTION",
+		"GRANT ALL PRIVILEGES ON "+pattern(m.views)+".* TO "+account(m.migrator)+" WITH GRANT OPTION")
 }
 
 // makeCatalogue brings the catalogue's tables to their version and lets its login use them, and
@@ -226,6 +244,9 @@ func execAll(ctx context.Context, conn *sql.Conn, statements ...string) error {
 }
 
 func quoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// pattern is the name of one database in a grant, where _ stands for any character.
+func pattern(name string) string { return quoted(strings.ReplaceAll(name, "_", `\_`)) }
 
 func account(login string) string { return quoted(login) + "@'%'" }
 

@@ -23,7 +23,7 @@ func migrator() (isolation.Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := folders("shared", isolation.EnginePostgreSQL)
+	shared, err := folders("shared", isolation.EnginePostgreSQL, isolation.EngineMariaDB)
 	return tables{own, shared}, err
 }
 

@@ -68,6 +68,9 @@ var backends = []struct {
 	{"schema on MariaDB", "isolation schema: a schema, which is a database there, per tenant, the catalogue in the MariaDB database", func(t *testing.T) demo.Options {
 		return demo.Options{DatabaseURL: mariaDBURL(t), Isolation: tenancy.StrategySchema}
 	}},
+	{"row_level on MariaDB", "isolation row_level: one table behind views, with a login per tenant, the catalogue in the MariaDB database", func(t *testing.T) demo.Options {
+		return demo.Options{DatabaseURL: mariaDBURL(t), Isolation: tenancy.StrategyRowLevel}
+	}},
 }
 
 // mariaDBURL returns the superuser's URL of an empty database.

@@ -416,8 +416,6 @@ func TestMistakesAreToldClearly(t *testing.T) {
 		"a wrong file":             {[]string{"demo", "--addr", "127.0.0.1:0", "--config", wrong}, "", 1, []string{"wrong.yaml:3", "resolvers", "wrong.yaml:4"}},
 		"a missing file":           {[]string{"demo", "--addr", "127.0.0.1:0", "--config", "missing.yaml"}, "", 1, []string{"missing.yaml"}},
 		"a mistyped variable":      {[]string{"demo", "--addr", "127.0.0.1:0"}, "LEX_TENANCY__RESOLUTION__HEADERNAME=x", 1, []string{"LEX_TENANCY__RESOLUTION__HEADERNAME"}},
-		"row_level on MariaDB":     {[]string{"demo", "--isolation", "row_level", "--database-url", "mysql://h/d"}, "", 2, []string{"row_level is not available on MariaDB", "use database or schema, or PostgreSQL (--database-url postgres://…)"}},
-		"the same by variable":     {[]string{"demo", "--addr", "127.0.0.1:0", "--database-url", "mariadb://h/d"}, "LEX_TENANCY__LIFECYCLE__ISOLATION_STRATEGY=row_level", 1, []string{"row_level is not available on MariaDB"}},
 		"a pooler of MariaDB":      {[]string{"demo", "--database-url", "mysql://h/d", "--pooler-url", "mysql://h/d"}, "", 2, []string{"--pooler-url is for PostgreSQL only"}},
 		"a pooler that is none":    {[]string{"demo", "--database-url", "postgres://h/d", "--pooler-url", "mysql://h/d"}, "", 2, []string{"--pooler-url is no URL of PostgreSQL"}},
 		"another engine":           {[]string{"demo", "--database-url", "oracle://u:hunter2@h/d"}, "", 2, []string{"--database-url is no URL of PostgreSQL or MariaDB", "postgres://", "mysql://"}},

@@ -26,7 +26,7 @@ file of its own. Ctrl-C stops it.
 
   SQLite (--data)                           --isolation database
   PostgreSQL (--database-url postgres://…)  --isolation row_level (default), schema or database
-  MariaDB (--database-url mysql://…)        --isolation database (default) or schema
+  MariaDB (--database-url mysql://…)        --isolation database (default), schema or row_level
 
 Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md explains.`,
 		Example: `  tenancy demo
