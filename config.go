@@ -56,6 +56,9 @@ type Config struct {
 	// Provisioner gives new tenants their place. Without one, a tenant has none and is
 	// active at once.
 	Provisioner Provisioner
+	// Bus tells other nodes of changes at once. Without one they poll, see
+	// [ResolutionConfig.PollInterval]; with one they poll as well, for what the bus loses.
+	Bus Bus
 	// Subscribers get the domain events. See also Tenancy.Subscribe.
 	Subscribers []Subscriber
 	// OnDecision is called with the decision of each request, on the request's goroutine.

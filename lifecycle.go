@@ -215,7 +215,7 @@ func (l *Lifecycle) noteFailure(ctx context.Context, t Tenant, cause error) Tena
 			"tenant_id", t.ID, "cause", cause, "error", err)
 		return t
 	}
-	l.tn.validator.Invalidate(t.ID)
+	_ = l.tn.Changed(ctx, t.ID) // which has logged its error
 	return stored
 }
 
@@ -377,6 +377,7 @@ func (l *Lifecycle) update(ctx context.Context, t Tenant, typ EventType, reason 
 // knows whether the write was committed, so the caches forget then too.
 func (l *Lifecycle) written(ctx context.Context, t Tenant, verb string, stored Tenant, err error) (Tenant, error) {
 	l.tn.validator.Invalidate(t.ID)
+	_ = l.tn.tell(ctx, Change{TenantID: t.ID, Revision: stored.Revision}) // which has logged its error
 	if err != nil {
 		return Tenant{}, fmt.Errorf("%s tenant %q: %w", verb, t.Slug, err)
 	}

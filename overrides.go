@@ -106,7 +106,7 @@ func (o *Overrides) save(ctx context.Context, tenantID, key string, value json.R
 			Time: o.tn.lifecycle.now(), Config: &ConfigChange{Key: key, Old: old, New: value},
 		}
 	})
-	o.tn.validator.Invalidate(tenantID) // also after an error: nobody knows what was committed
+	_ = o.tn.Changed(ctx, tenantID) // also after an error: nobody knows what was committed
 	if err != nil {
 		return fmt.Errorf("set %s of tenant %q: %w", key, tenantID, err)
 	}

@@ -78,9 +78,9 @@ func (tn *Tenancy) Overrides() *Overrides { return tn.overrides }
 // it. Events that happened before may arrive, if nobody took them yet.
 func (tn *Tenancy) Subscribe(s Subscriber) (cancel func()) { return tn.relay.subscribe(s) }
 
-// Start follows the catalogue's changes, if it is a [ChangeFeed], and delivers events that an
-// earlier process left. It returns an error when the catalogue cannot be asked; then nothing
-// runs. The context bounds the start only: [Tenancy.Stop] ends what was started.
+// Start follows the catalogue's changes, if it is a [ChangeFeed], and those that the bus tells, and
+// delivers events that an earlier process left. It returns an error when the catalogue cannot be
+// asked; then nothing runs. A bus out of reach is no error: it is tried again. The context bounds the start only: [Tenancy.Stop] ends what was started.
 func (tn *Tenancy) Start(ctx context.Context) error {
 	tn.mu.Lock()
 	defer tn.mu.Unlock()
@@ -102,6 +102,9 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { tn.follow(run, feed, revision) })
+	if tn.cfg.Bus != nil {
+		group.Go(func() { tn.listen(run) })
+	}
 	tn.stop = func() {
 		cancel()
 		group.Wait()
