@@ -613,3 +613,109 @@ func TestViewsOfRowsOnMariaDBTakeNothingOver(t *testing.T) {
 		t.Errorf("a database of somebody else's was taken for the views: %v", err)
 	}
 }
+
+// TestRowsOnMariaDBTenantColumns has a tenant's id in every type that it may have.
+func TestRowsOnMariaDBTenantColumns(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ column, own, other, no string }{
+		{"varchar(40) CHARACTER SET ascii COLLATE ascii_bin", "Acme", "acme", ""},
+		{"char(36) CHARACTER SET latin1 COLLATE latin1_bin", "Acme", "ACME", ""},
+		{"varchar(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin INVISIBLE", "a.b~c", "a.b~C", ""},
+		{"bigint", "9007199254740993", "9007199254740992", "07"},
+		{"int unsigned", "4294967295", "4294967294", "0"},
+		{"uuid", "0199b2f4-7e1a-7c3e-9d55-3f1f8a0b6c2d", "0199b2f4-7e1a-7c3e-9d55-3f1f8a0b6c2e", "0199B2F4-7e1a-7c3e-9d55-3f1f8a0b6c2d"},
+	} {
+		t.Run(test.column, func(t *testing.T) {
+			t.Parallel()
+			column := strings.Replace(test.column, "INVISIBLE", "NOT NULL DEFAULT '' INVISIBLE", 1)
+			if column == test.column {
+				column += " NOT NULL"
+			}
+			c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["typed"] = "org" }, nil,
+				mariaDBRowsSchema, "CREATE TABLE typed (id int NOT NULL, org "+column+", PRIMARY KEY (org, id))")
+			p, err := isolation.NewProvisioner(c.config, c.migration)
+			must(t, err)
+			own, other := provision(t, p, tenant(test.own)), provision(t, p, tenant(test.other))
+			for _, ctx := range []context.Context{own, other} {
+				_, err := c.db.ExecContext(ctx, "INSERT INTO typed (id) VALUES (1)")
+				must(t, err)
+				_, err = c.db.ExecContext(ctx, "UPDATE typed SET id = 2")
+				must(t, err)
+			}
+			count := func(ctx context.Context, want int) {
+				var n int
+				must(t, c.db.QueryRowContext(ctx, "SELECT count(*) FROM typed").Scan(&n))
+				if n != want {
+					t.Errorf("%d rows, want %d", n, want)
+				}
+			}
+			count(own, 1)
+			count(tenancy.AsSystem(t.Context(), "count"), 2)
+			if !strings.Contains(column, "INVISIBLE") { // else the column cannot be named
+				_, err = c.db.ExecContext(own, "INSERT INTO typed (id, org) VALUES (3, ?)", test.other)
+				mariaDBRefuses(t, "a row for the other", err, raised)
+				_, err = c.db.ExecContext(own, "INSERT INTO typed (id, org) VALUES (3, ?)", test.own)
+				must(t, err)
+				count(own, 2)
+			}
+			if test.no != "" {
+				no := provision(t, p, tenant(test.no))
+				for _, text := range []string{"SELECT * FROM typed", "INSERT INTO typed (id) VALUES (9)", "DELETE FROM typed"} {
+					_, err := c.db.ExecContext(no, text)
+					if err == nil {
+						t.Errorf("tenant %s: %s: no error", test.no, text)
+					}
+				}
+			}
+			must(t, p.Deprovision(t.Context(), provisioned(t, own)))
+			count(other, 1)
+			count(tenancy.AsSystem(t.Context(), "count"), 1)
+		})
+	}
+}
+
+// TestRowsOnMariaDBQueryCache has a server that remembers answers by the text of the question.
+func TestRowsOnMariaDBQueryCache(t *testing.T) {
+	t.Parallel()
+	server := servers.NewMariaDB(t, servers.MariaDBConfig{Settings: map[string]string{"query-cache-type": "1", "query-cache-size": "4M"}})
+	c := openMariaDBRowsOn(t, server, func(r *isolation.MariaDBRows) { r.Shared = []string{"plans"} }, nil,
+		mariaDBRowsSchema, "CREATE TABLE plans (id int PRIMARY KEY)")
+	for range 3 {
+		sees(t, c.acme, c.db, "of acme")
+		sees(t, c.globex, c.db, "of globex")
+	}
+	_, err := c.db.ExecContext(c.acme, "SELECT id FROM plans")
+	must(t, err)
+	_, err = c.admin.Exec("UPDATE tenancy_login SET closed = true WHERE tenant = 'acme'")
+	must(t, err)
+	for _, text := range []string{"SELECT body FROM notes ORDER BY id", "SELECT id FROM plans"} {
+		_, err = c.db.ExecContext(c.acme, text)
+		mariaDBRefuses(t, text+" of a closed login", err, raised)
+	}
+}
+
+// TestR16CascadesOnMariaDB deletes a parent whose child's key carries the tenant.
+func TestR16CascadesOnMariaDB(t *testing.T) {
+	t.Parallel()
+	c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["items"] = "" }, nil, mariaDBRowsSchema,
+		"CREATE TABLE items (id int NOT NULL, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, note bigint NOT NULL, "+
+			"PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, note) REFERENCES notes (tenant_id, id) ON DELETE CASCADE ON UPDATE CASCADE)")
+	for _, ctx := range []context.Context{c.acme, c.globex} { // the same ids for both
+		for _, text := range []string{"INSERT INTO notes (id, body) VALUES (99, 'parent')", "INSERT INTO items (id, note) VALUES (1, 99)"} {
+			_, err := c.db.ExecContext(ctx, text)
+			must(t, err)
+		}
+	}
+	for _, text := range []string{"UPDATE notes SET id = 100 WHERE id = 99", "REPLACE INTO notes (id, body) VALUES (100, 'replaced')", "DELETE FROM notes"} {
+		_, err := c.db.ExecContext(c.acme, text)
+		must(t, err)
+	}
+	var note int
+	must(t, c.db.QueryRowContext(c.globex, "SELECT note FROM items").Scan(&note))
+	if note != 99 {
+		t.Errorf("the other's child now refers to %d", note)
+	}
+	if err := c.db.QueryRowContext(c.acme, "SELECT note FROM items").Scan(&note); !errors.Is(err, sql.ErrNoRows) {
+		t.Errorf("the own child is still there: %v", err)
+	}
+}

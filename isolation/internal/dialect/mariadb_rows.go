@@ -146,7 +146,7 @@ func mariaDBText(value string) string {
 // the system's, name the tenant.
 func (w MariaDBWall) trigger(t MariaDBTable, event string) MariaDBObject {
 	name := MariaDBTrigger(t.Name, event)
-	body := ""
+	var body string
 	switch {
 	case t.Column == "":
 		body = "IF own IS NOT NULL THEN " + mariaDBRaise("the table is shared: tenants only read it") + "; END IF;\n"
