@@ -49,9 +49,9 @@ func (p *Provisioner) Place(ctx context.Context, t tenancy.Tenant) (tenancy.Plac
 	return placement, nil
 }
 
-// Provision makes the place of t complete. For row_level it changes nothing: it checks that the
-// shared tables are walled, and fails otherwise. For database it makes the tenant's database
-// and migrates it.
+// Provision makes the place of t complete. For row_level it checks that the shared tables are walled,
+// and fails otherwise; on MariaDB it makes the tenant's login. For database it makes the tenant's
+// database and migrates it.
 func (p *Provisioner) Provision(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
 	strategy, server, placement, err := p.placed(t)
 	if err == nil {

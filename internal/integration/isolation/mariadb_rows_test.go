@@ -719,3 +719,39 @@ func TestR16CascadesOnMariaDB(t *testing.T) {
 		t.Errorf("the own child is still there: %v", err)
 	}
 }
+
+// TestDeprovisionRowsOnMariaDBConverges ends the migrator's connections after each number of
+// statements, as kill -9 would, and begins again.
+func TestDeprovisionRowsOnMariaDBConverges(t *testing.T) {
+	t.Parallel()
+	c := openMariaDBRows(t)
+	whole := c.config.Servers["main"].(isolation.MariaDB)
+	acme := provisioned(t, c.acme)
+	steps := 0
+	for ; ; steps++ {
+		broken := whole
+		left := steps
+		broken.Open = func(l isolation.Login) (driver.Connector, error) {
+			connector, err := whole.Open(l)
+			return limited{connector, &left}, err
+		}
+		config := c.config
+		config.Servers = map[string]isolation.Server{"main": broken}
+		p, err := isolation.NewProvisioner(config, c.migration)
+		must(t, err)
+		if err = p.Deprovision(t.Context(), acme); err == nil {
+			break
+		}
+		mustBe(t, err, errLimit)
+	}
+	if steps < 5 { // the login closed and dropped, the session's settings, the rows, the login forgotten
+		t.Errorf("deprovisioning takes %d statements, so this test cannot end them", steps)
+	}
+	var left int
+	must(t, c.admin.QueryRow("SELECT (SELECT count(*) FROM notes WHERE tenant_id = 'acme') + (SELECT count(*) FROM tenancy_login WHERE tenant = 'acme') + "+
+		"(SELECT count(*) FROM mysql.global_priv WHERE User LIKE 't\\_acme%' AND User = ?)", acme.Placement.Schema).Scan(&left))
+	if left != 0 {
+		t.Errorf("%d rows, logins or accounts are left", left)
+	}
+	sees(t, c.globex, c.db, "of globex")
+}
