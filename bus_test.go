@@ -72,6 +72,7 @@ func onTwoNodes(t *testing.T, test func(t *testing.T, a, b *tenancy.Tenancy, bus
 		if err := store.SetMember(t.Context(), "alice", "t1", tenancy.Member{}); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		test(t, a, b, bus, store)
 		for _, tn := range []*tenancy.Tenancy{a, b} {
 			if err := tn.Stop(t.Context()); err != nil {
@@ -104,6 +105,9 @@ func TestBusTellsOtherNodesAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended(alice, t, "the former member's request", tenancy.ErrNotMember)
+		if _, err := b.Validator().Validate(t.Context(), tenancy.BySlug("acme")); err != nil { // and it is cached
+			t.Fatal(err)
+		}
 		must[tenancy.Tenant](t)(a.Lifecycle().Suspend(t.Context(), "t1", "unpaid"))
 		synctest.Wait()
 		if _, err := b.Validator().Validate(t.Context(), tenancy.BySlug("acme")); !errors.Is(err, tenancy.ErrSuspended) {
