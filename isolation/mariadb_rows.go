@@ -214,14 +214,19 @@ func (m MariaDB) setupRows(ctx context.Context, name string, mig Migrator) (vers
 	return version, m.Rows.Apply(ctx, db)
 }
 
-// checkRows looks at the wall as the migrator, who alone can see it.
-func (m MariaDB) checkRows(ctx context.Context) error {
+// verify looks at the wall as the migrator, who alone can see it.
+func (m MariaDB) verify(ctx context.Context) (Report, error) {
 	db, err := m.migrator(m.Rows.Base)
 	if err != nil {
-		return fmt.Errorf("the wall of row_level on MariaDB can only be seen by the migrator: let MariaDB.Open answer an empty User, or check elsewhere: %w", err)
+		return Report{}, fmt.Errorf("the wall of row_level on MariaDB can only be seen by the migrator: let MariaDB.Open answer an empty User, or check elsewhere: %w", err)
 	}
 	defer db.Close()
-	report, err := m.Rows.Verify(ctx, db)
+	return m.Rows.Verify(ctx, db)
+}
+
+// checkRows fails with each way past the wall.
+func (m MariaDB) checkRows(ctx context.Context) error {
+	report, err := m.verify(ctx)
 	errs := []error{err}
 	for _, f := range report.Findings {
 		errs = append(errs, errors.New(f.String()))

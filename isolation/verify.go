@@ -89,18 +89,28 @@ func (p *Report) probe(ctx context.Context, tx *sql.Tx, probe dialect.Probe, inp
 	return nil
 }
 
-// Verify looks at the wall of each PostgreSQL server with [RLS]: see [RLS.Verify]. With more than
-// one, the objects begin with the server's name. Without any it fails.
+// Verify looks at the wall of each server that has one for row_level: see [RLS.Verify] and
+// [MariaDBRows.Verify]. With more than one, the objects begin with the server's name. Without any it
+// fails.
 func (db *DB) Verify(ctx context.Context) (Report, error) {
-	walls := map[string]PostgreSQL{}
+	walls := map[string]interface {
+		verify(ctx context.Context) (Report, error)
+	}{}
 	for name, s := range db.connector.servers {
-		if pg, ok := s.(PostgreSQL); ok && pg.RLS != nil {
-			walls[name] = pg
+		switch s := s.(type) {
+		case PostgreSQL:
+			if s.RLS != nil {
+				walls[name] = s
+			}
+		case MariaDB:
+			if s.Rows != nil {
+				walls[name] = s
+			}
 		}
 	}
 	var all Report
 	if len(walls) == 0 {
-		return all, errors.New("verify the wall: no server has PostgreSQL.RLS, so there is none: set it, or do not ask")
+		return all, errors.New("verify the wall: no server has PostgreSQL.RLS or MariaDB.Rows, so there is none: set it, or do not ask")
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(walls)) {

@@ -399,11 +399,11 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 	child := "CREATE TABLE items (id int NOT NULL, tenant_id varchar(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, note bigint, PRIMARY KEY (tenant_id, id))"
 	c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["items"], r.Shared = "", []string{"plans"} }, nil,
 		mariaDBRowsSchema, child, "CREATE TABLE plans (id int PRIMARY KEY)", "CREATE TABLE private (id int)")
-	rows, migrator := rowsOf(c), migratorOf(t, c)
+	rows := rowsOf(c)
 	p, err := isolation.NewProvisioner(c.config, migrations{})
 	must(t, err)
 	kinds := func() string {
-		report, err := rows.Verify(t.Context(), migrator)
+		report, err := c.db.Verify(t.Context())
 		must(t, err)
 		var all []string
 		for _, f := range report.Findings {
