@@ -6,7 +6,10 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"lexigram.dev/tenancy/isolation"
 )
 
 // namedLock keeps two migrations of one MariaDB database apart. It belongs to the session, so that
@@ -43,4 +46,38 @@ func (l namedLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 		return errors.New("the lock of the migration was lost while it ran")
 	}
 	return nil
+}
+
+// prepare makes goose's table of versions with its first row. Elsewhere goose does both in one
+// transaction; MariaDB commits the table by itself, so that a process that came, or died, between the
+// two would leave every other with a table that goose refuses.
+func prepare(ctx context.Context, target isolation.Target) (err error) {
+	store, err := database.NewStore(database.DialectMySQL, versionTable)
+	if err != nil {
+		return err
+	}
+	conn, err := target.DB.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	l := newNamedLock(lockID(target))
+	if err := l.SessionLock(ctx, conn); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.SessionUnlock(context.WithoutCancel(ctx), conn)) }()
+	var exists bool
+	if err := conn.QueryRowContext(ctx, tableExists[target.Engine], versionTable).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		if err := store.CreateVersionTable(ctx, conn); err != nil {
+			return err
+		}
+	}
+	_, err = store.GetLatestVersion(ctx, conn)
+	if errors.Is(err, database.ErrVersionNotFound) {
+		return store.Insert(ctx, conn, database.InsertRequest{Version: 0})
+	}
+	return err
 }

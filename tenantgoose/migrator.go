@@ -110,6 +110,11 @@ func (m *Migrator) up(ctx context.Context, target isolation.Target) (int64, erro
 	if err != nil {
 		return before, err
 	}
+	if target.Engine == isolation.EngineMariaDB {
+		if err := prepare(ctx, target); err != nil {
+			return before, err
+		}
+	}
 	if _, err := provider.Up(ctx); err != nil {
 		return before, err
 	}

@@ -135,3 +135,31 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// TestProcessThatDiedBeforeItsFirstVersion leaves what a killed process can leave on MariaDB, which
+// commits a table by itself: the table of versions, and no row in it.
+func TestProcessThatDiedBeforeItsFirstVersion(t *testing.T) {
+	t.Parallel()
+	server := servers.MariaDB(t)
+	db, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	target := isolation.Target{DB: db, Engine: isolation.EngineMariaDB, Tenant: "t1", Name: "t1"}
+	m := migrator(t, both)
+	if _, err := m.Migrate(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{"DELETE FROM goose_db_version", "DROP TABLE notes"} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, err := m.Version(t.Context(), target); v != 0 || err != nil {
+		t.Errorf("version %d, %v", v, err)
+	}
+	if v, err := m.Migrate(t.Context(), target); v != 2 || err != nil {
+		t.Errorf("%d, %v", v, err)
+	}
+}

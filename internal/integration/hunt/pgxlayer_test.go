@@ -70,7 +70,7 @@ func copied(query string, args []any) (columns []string, rows [][]any) {
 	const head, values = "INSERT INTO " + table + " (", ") VALUES "
 	rest, is := strings.CutPrefix(query, head)
 	names, rest, found := strings.Cut(rest, values)
-	if !is || !found || len(args) == 0 || strings.Contains(rest, "RETURNING") {
+	if !is || !found || len(args) == 0 || strings.Trim(rest, "$0123456789(), ") != "" { // what follows the values
 		return nil, nil
 	}
 	columns = strings.Split(names, ", ")
