@@ -97,7 +97,9 @@ func (l *layered) Conn(ctx context.Context) (*sql.Conn, error) {
 func (l *layered) InTx(ctx context.Context, _ *sql.TxOptions, fn func(tx *sql.Tx) error) error {
 	return l.layer.inTx(ctx, func(tx transaction) error {
 		in := &inside{transaction: tx}
-		outer, err := l.BeginTx(context.WithValue(ctx, insideKey{}, in), nil)
+		// The end of ctx is the layer's to see. database/sql would roll back in a goroutine of its own,
+		// beside the layer, whose transactions are for one.
+		outer, err := l.BeginTx(context.WithValue(context.WithoutCancel(ctx), insideKey{}, in), nil)
 		if err != nil {
 			return err
 		}
