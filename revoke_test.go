@@ -299,3 +299,23 @@ func TestSuspensionOnAnotherNodeEndsWhatIsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// TestMiddlewareTwice binds a request inside a bound one, of which both are watched.
+func TestMiddlewareTwice(t *testing.T) {
+	withUsers(t, func(t *testing.T, tn *tenancy.Tenancy, d *directory) {
+		outer, end := request(t, tn, ask{user: "carol", header: "globex"})
+		defer end()
+		inner := tn.Bind(context.WithValue(outer, anyKey{}, 1), ask{user: "carol", header: "acme"}.request())
+		goesOn(inner, t, "the inner request")
+		goesOn(outer, t, "the outer request")
+		d.suspend("t1")
+		tn.Validator().Invalidate("t1")
+		ended(inner, t, "the inner request", tenancy.ErrSuspended)
+		goesOn(outer, t, "the outer request")
+		inner = tn.Bind(outer, ask{user: "alice", claim: "globex"}.request())
+		d.suspend("t2")
+		tn.Validator().InvalidateAll()
+		_ = inner.Done()
+		ended(inner, t, "the inner request", tenancy.ErrSuspended)
+	})
+}
