@@ -208,12 +208,14 @@ func (r *revocations) cancel(ctx context.Context, id string, requests map[*bound
 		if user != "" && (b.scope.member == nil || b.scope.userID != user) {
 			continue
 		}
-		if b.scope.live.keep.Load() || w.Err() != nil {
+		if b.scope.live.keep.Load() {
 			continue
 		}
 		b.scope.live.cause.CompareAndSwap(nil, &cause)
-		w.cancel(cause)
-		n++
+		if w.Err() == nil { // its parent may have been ended just now
+			w.cancel(cause)
+			n++
+		}
 	}
 	if n > 0 {
 		r.tn.log.InfoContext(ctx, "tenancy: ended what was under way", "tenant_id", id, "user_id", user, "requests", n, "cause", cause)
