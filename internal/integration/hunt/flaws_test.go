@@ -90,6 +90,8 @@ func TestFlawsAreFound(t *testing.T) {
 					switch f.flaw {
 					case "":
 						p.Duration = 5 * time.Second
+					case commitSwallowed: // to be found by what is killed inside transactions
+						p.KillEvery = time.Hour
 					case connectionLeft, goroutineLeft: // they show at the end
 						p.Duration = time.Second
 					}
