@@ -24,8 +24,9 @@ const (
 )
 
 // Bus tells the nodes of a deployment of changed tenants by PostgreSQL's LISTEN and NOTIFY, in the
-// database that it connects to; any database of the deployment will do. It keeps a connection for
-// what it publishes, and each subscription has one.
+// database that it connects to. Whoever may connect to that database can hear the tenants' ids and
+// make the nodes look tenants up again, so that the catalogue's is the right one, and not one that a
+// tenant's login reaches. It keeps a connection for what it publishes, and each subscription has one.
 type Bus struct {
 	config *pgx.ConnConfig
 

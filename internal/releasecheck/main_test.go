@@ -31,9 +31,6 @@ var fixture = map[string]string{
 }
 
 func TestCheck(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a dozen programs")
-	}
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
