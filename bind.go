@@ -15,6 +15,7 @@ type boundRequest struct {
 	live     liveness
 
 	revocations *revocations
+	asked       bool                    // whether a membership is wanted: no trusted source named the tenant
 	seen        uint64                  // how many changes the caches had heard of before this request was decided
 	watched     atomic.Pointer[watched] // nil until somebody asks whether the request has ended
 }
@@ -166,6 +167,7 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 		b.scope.tenant = t
 		key = memberKey{userID: identity.UserID, of: Ref{value: t.ID}}
 	}
+	b.asked = !trusted
 	if !trusted && d.Ref.kind != RefMalformed {
 		member, memberErr := tn.validator.member(ctx, key, now)
 		switch {

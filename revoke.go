@@ -176,16 +176,16 @@ func (r *revocations) revoke(ctx context.Context, id string) error {
 	members := map[string]*Member{} // who was asked
 	for b := range requests {
 		user := b.scope.userID
-		if b.scope.member == nil { // named by a trusted source: no membership was asked for
+		if !b.asked {
 			continue
 		}
 		m, asked := members[user]
 		if !asked {
 			m, err = v.member(ctx, memberKey{userID: user, of: Ref{value: id}}, v.gens.clock())
-			if err != nil && !errors.Is(err, ErrNotMember) {
+			if err != nil && !errors.Is(err, ErrNotMember) && !errors.Is(err, ErrUnverifiable) {
 				return err
 			}
-			if members[user] = m; m == nil {
+			if members[user] = m; errors.Is(err, ErrNotMember) {
 				r.cancel(ctx, id, requests, user, ErrNotMember)
 			}
 		}
@@ -205,7 +205,7 @@ func (r *revocations) cancel(ctx context.Context, id string, requests map[*bound
 	n := 0
 	for b := range requests {
 		w := b.watched.Load()
-		if user != "" && (b.scope.member == nil || b.scope.userID != user) {
+		if user != "" && (!b.asked || b.scope.userID != user) {
 			continue
 		}
 		if b.scope.live.keep.Load() {

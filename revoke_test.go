@@ -319,3 +319,33 @@ func TestMiddlewareTwice(t *testing.T) {
 		ended(inner, t, "the inner request", tenancy.ErrSuspended)
 	})
 }
+
+// TestLaxRequestEndsWhenItsUserIsNoMember binds a request while nobody can tell who belongs to the
+// tenant, which lax membership allows; the answer comes later.
+func TestLaxRequestEndsWhenItsUserIsNoMember(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDirectory()
+		tn := newTenancy(t, d, func(c *tenancy.Config) { c.Membership, c.Resolution.LaxMembership = d, true })
+		if _, err := tn.Validator().Validate(t.Context(), tenancy.BySlug("acme")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tn.Validator().Validate(t.Context(), tenancy.ByIDOrSlug("acme")); err != nil {
+			t.Fatal(err)
+		}
+		d.set(func() { d.err = errors.New("the catalogue is down") })
+		mallory, end := request(t, tn, ask{user: "mallory", header: "acme"})
+		defer end()
+		alice, end := request(t, tn, ask{user: "alice", header: "acme"})
+		defer end()
+		goesOn(mallory, t, "a request that nobody could verify")
+		goesOn(alice, t, "a member's request")
+		d.set(func() { d.err = nil })
+		tn.Validator().Invalidate("t1")
+		ended(mallory, t, "a stranger's request", tenancy.ErrNotMember)
+		goesOn(alice, t, "a member's request")
+		if err := tn.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
