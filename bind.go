@@ -167,7 +167,6 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 		b.scope.tenant = t
 		key = memberKey{userID: identity.UserID, of: Ref{value: t.ID}}
 	}
-	b.asked = !trusted
 	if !trusted && d.Ref.kind != RefMalformed {
 		member, memberErr := tn.validator.member(ctx, key, now)
 		switch {
@@ -204,7 +203,7 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 		d.Outcome, d.Err = OutcomeNotActive, err
 		return
 	}
-	d.Outcome = OutcomeBound
+	d.Outcome, b.asked = OutcomeBound, !trusted
 }
 
 // reconcile refuses a request whose sources name different tenants. Whether two names are
