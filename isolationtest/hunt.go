@@ -24,6 +24,9 @@ type Plan struct {
 	Duration time.Duration
 	// Operations ends the hunt as well, about. 0 is no bound.
 	Operations int64
+	// LeastOperations, and LeastFaults of each kind, make the hunt go on past Duration until there
+	// were so many, for four times as long at most.
+	LeastOperations, LeastFaults int64
 	// Workers is the number of goroutines of each tenant. Defaults to 4.
 	Workers int
 	// Conns is the size of the largest pool; smaller ones, from 1 on, are used beside it. It
@@ -63,7 +66,7 @@ func newPlan(h Handle, options []Option) Plan {
 
 func (p Plan) validate(h Handle) error {
 	var errs []error
-	if p.Duration < 0 || p.Operations < 0 || p.Workers < 0 || p.Conns < 0 || p.KillEvery < 0 || p.RestartEvery < 0 {
+	if p.Duration < 0 || p.Operations < 0 || p.LeastOperations < 0 || p.LeastFaults < 0 || p.Workers < 0 || p.Conns < 0 || p.KillEvery < 0 || p.RestartEvery < 0 {
 		errs = append(errs, errors.New("isolationtest.Plan: a number is negative: leave it 0 for the default"))
 	}
 	for _, f := range p.Faults {
@@ -161,8 +164,17 @@ func (h *hunt) run(ctx context.Context) (err error) {
 			h.workers = append(h.workers, newWorker(h, tenant, len(h.workers)))
 		}
 	}
-	for end := began.Add(h.plan.Duration); time.Now().Before(end) && !h.enough() && !h.over.Load(); {
-		h.round(ctx, min(roundTime, time.Until(end)))
+	end, last := began.Add(h.plan.Duration), began.Add(4*h.plan.Duration)
+	for !h.enough() && !h.over.Load() {
+		length, now := roundTime, time.Now()
+		switch {
+		case now.Before(end):
+			length = min(length, end.Sub(now))
+		case now.After(last) || !h.short():
+			h.judge()
+			return nil
+		}
+		h.round(ctx, length)
 		if !h.over.Load() {
 			h.audit(ctx)
 		}
@@ -235,6 +247,13 @@ func (h *hunt) close() error {
 func (h *hunt) enough() bool {
 	s := h.tally.snapshot()
 	return h.plan.Operations > 0 && s.Operations >= h.plan.Operations
+}
+
+// short reports whether the hunt did less than it has to.
+func (h *hunt) short() bool {
+	s := h.tally.snapshot()
+	return s.Operations < h.plan.LeastOperations ||
+		slices.ContainsFunc(h.plan.Faults, func(f Fault) bool { return s.Faults[f] < h.plan.LeastFaults })
 }
 
 // round lets everybody work for a while and waits for all.

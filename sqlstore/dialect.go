@@ -39,7 +39,10 @@ type dialect struct {
 	rollback   string
 	hasVersion string // a query that answers whether the table schema_versions exists
 	// check returns an error when connections are not set up as the engine needs; nil checks nothing.
-	check     func(ctx context.Context, q querier) error
+	check func(ctx context.Context, q querier) error
+	// shutOut says whether a new connection failed only because others were setting the file up;
+	// nil never.
+	shutOut   func(error) bool
 	timeValue func(time.Time) any
 	// lostRace says whether a write that failed is to be tried again, else its error; nil never.
 	lostRace func(err error, attempt int) (again bool, _ error)
@@ -86,6 +89,7 @@ func newDialect(name Dialect, schema string) (dialect, error) {
 			rollback:   "ROLLBACK",
 			hasVersion: "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'tenancy_schema_versions'",
 			check:      checkSQLite,
+			shutOut:    lockedOutOfSQLite,
 			timeValue:  microseconds,
 		}, nil
 	case MariaDB:
@@ -111,6 +115,11 @@ func checkSQLite(ctx context.Context, q querier) error {
 	}
 	return nil
 }
+
+// lockedOutOfSQLite recognizes the error of a connection that meets another one which turns the
+// file's journal to WAL: the engine does not wait there, whatever the busy timeout is. The text is
+// SQLite's own and the same in every driver.
+func lockedOutOfSQLite(err error) bool { return strings.Contains(err.Error(), "database is locked") }
 
 // query writes a query in the engine's words.
 func (d dialect) query(text string) string {

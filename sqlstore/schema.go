@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"lexigram.dev/tenancy"
 )
@@ -108,10 +109,12 @@ func (s *Store) version(ctx context.Context, q querier) (int, error) {
 // this program works with, and an error when connections are not set up as the engine needs.
 // Every other method checks once, before its first use of the database.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.checkConnection(ctx); err != nil {
+	conn, err := s.connect(ctx)
+	if err != nil {
 		return fmt.Errorf("check the catalogue of tenants: %w", err)
 	}
-	have, err := s.version(ctx, s.db)
+	defer func() { _ = conn.Close() }() // gives it back to the pool
+	have, err := s.version(ctx, conn)
 	if err != nil {
 		return fmt.Errorf("check the catalogue of tenants: %w", withCause(ctx, err))
 	}
@@ -130,11 +133,30 @@ func checkVersion(have, want int) error {
 	return nil
 }
 
-func (s *Store) checkConnection(ctx context.Context) error {
-	if s.dialect.check == nil {
-		return nil
+// connectTimeout bounds how long a connection is tried again that others do not let in.
+const connectTimeout = 30 * time.Second
+
+// connect returns a connection that is set up as the engine needs.
+func (s *Store) connect(ctx context.Context) (*sql.Conn, error) {
+	for began := time.Now(); ; {
+		conn, err := s.db.Conn(ctx)
+		if err == nil && s.dialect.check != nil {
+			if err = s.dialect.check(ctx, conn); err != nil {
+				_ = conn.Close() // gives it back to the pool
+			}
+		}
+		if err == nil {
+			return conn, nil
+		}
+		if s.dialect.shutOut == nil || !s.dialect.shutOut(err) || time.Since(began) > connectTimeout {
+			return nil, withCause(ctx, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, withCause(ctx, err)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	return withCause(ctx, s.dialect.check(ctx, s.db))
 }
 
 // ready checks the schema until it was found fit once.
@@ -151,12 +173,9 @@ func (s *Store) ready(ctx context.Context) error {
 // catalogue is left alone with a [*SchemaError]. The role needs CREATE on the database, on
 // MariaDB REFERENCES as well.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.checkConnection(ctx); err != nil {
-		return fmt.Errorf("migrate the catalogue of tenants: %w", err)
-	}
-	conn, err := s.db.Conn(ctx)
+	conn, err := s.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate the catalogue of tenants: %w", withCause(ctx, err))
+		return fmt.Errorf("migrate the catalogue of tenants: %w", err)
 	}
 	defer func() { _ = conn.Close() }() // gives it back to the pool
 	if err := s.migrate(ctx, conn); err != nil {

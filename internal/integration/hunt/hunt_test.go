@@ -64,6 +64,7 @@ func TestHunt(t *testing.T) {
 			h := c.open(t)
 			s := isolationtest.Hunt(t, h, func(p *isolationtest.Plan) {
 				p.Duration = length
+				p.LeastOperations, p.LeastFaults = operations, faults
 				if faults > 0 { // spread over the time, with some to spare
 					p.KillEvery = min(max(length/time.Duration(3*faults), 10*time.Millisecond), 500*time.Millisecond)
 					p.RestartEvery = length * 2 / time.Duration(3*faults)

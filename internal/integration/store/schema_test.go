@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/internal/integration/servers"
@@ -93,6 +94,38 @@ func TestMigrateIsIdempotentAndSafeAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestMigrateWaitsForOthersWhoMakeTheFile: a connection that is to turn the file's journal to WAL,
+// and meets one that writes, is shut out at once, whatever its busy timeout is.
+func TestMigrateWaitsForOthersWhoMakeTheFile(t *testing.T) {
+	url := sqliteURL(t)
+	file, _, _ := strings.Cut(url, "?")
+	other, err := open(t, "sqlite", file).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, statement := range []string{"BEGIN IMMEDIATE", "CREATE TABLE another (x int)"} {
+		if _, err := other.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := newStore(t, open(t, "sqlite", url), sqlstore.Config{Dialect: sqlstore.SQLite})
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := store.Migrate(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Migrate with a deadline, while another one writes: %v; want it to wait until then", err)
+	}
+	migrated := make(chan error, 1)
+	go func() { migrated <- store.Migrate(t.Context()) }()
+	time.Sleep(50 * time.Millisecond)
+	if _, err := other.ExecContext(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-migrated; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAFailedMigrationLeavesNoCatalogueAndTheConnectionUsable(t *testing.T) {
