@@ -61,6 +61,8 @@ type Config struct {
 	Bus Bus
 	// Subscribers get the domain events. See also Tenancy.Subscribe.
 	Subscribers []Subscriber
+	// Publishers get the domain events as well. Each has a name of its own.
+	Publishers []Publisher
 	// OnDecision is called with the decision of each request, on the request's goroutine.
 	OnDecision func(ctx context.Context, d Decision)
 	// Logger defaults to slog.Default().

@@ -121,7 +121,8 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := checkVersion(have, len(s.migrations)); err != nil {
 		return err
 	}
-	s.checked.Store(true)
+	s.found.Store(int64(have))
+	s.foundAt.Store(time.Now().UnixNano())
 	return nil
 }
 
@@ -159,12 +160,26 @@ func (s *Store) connect(ctx context.Context) (*sql.Conn, error) {
 	}
 }
 
-// ready checks the schema until it was found fit once.
+// ready checks the schema until it was found to be this program's version; an older one that the
+// program works with, once a second.
 func (s *Store) ready(ctx context.Context) error {
-	if s.checked.Load() {
+	found := int(s.found.Load())
+	if found == len(s.migrations) || found > 0 && time.Since(time.Unix(0, s.foundAt.Load())) < time.Second {
 		return nil
 	}
 	return s.Check(ctx)
+}
+
+// has reports whether the catalogue has a version, as of when it was last checked.
+func (s *Store) has(version int) bool { return int(s.found.Load()) >= version }
+
+// needs returns a [*SchemaError] when the catalogue does not have a version yet. It is called after
+// ready.
+func (s *Store) needs(version int) error {
+	if s.has(version) {
+		return nil
+	}
+	return &SchemaError{Have: int(s.found.Load()), Want: version}
 }
 
 // Migrate brings the catalogue's tables to this program's version, in one transaction; on
@@ -186,7 +201,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		return fmt.Errorf("migrate the catalogue of tenants: %w", withCause(ctx, err))
 	}
-	s.checked.Store(true)
+	s.found.Store(int64(len(s.migrations)))
 	return nil
 }
 

@@ -34,8 +34,9 @@ type Store struct {
 	migrations []migration
 	history    int64
 	now        func() time.Time
-	queries    sync.Map // the text of a query → the same in the engine's words
-	checked    atomic.Bool
+	queries    sync.Map     // the text of a query → the same in the engine's words
+	found      atomic.Int64 // the schema's version when it was last checked, 0 before
+	foundAt    atomic.Int64 // when that was, in nanoseconds
 }
 
 var (
