@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
@@ -235,7 +236,9 @@ func (h *hunt) close() error {
 	var errs []error
 	for _, t := range h.targets {
 		for _, stmt := range t.prepared {
-			errs = append(errs, stmt.Close())
+			if err := stmt.Close(); !errors.Is(err, driver.ErrBadConn) { // of a connection that was killed last
+				errs = append(errs, err)
+			}
 		}
 		if h.Open != nil {
 			errs = append(errs, closeDB(t.DB))
