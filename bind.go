@@ -203,6 +203,12 @@ func (tn *Tenancy) authorize(ctx context.Context, identity *Identity, named int,
 		d.Outcome, d.Err = OutcomeNotActive, err
 		return
 	}
+	if tn.cfg.Hooks != nil {
+		if err := tn.hook(ctx, HookResolved, *t); err != nil {
+			d.Outcome, d.Err = OutcomeVetoed, err
+			return
+		}
+	}
 	d.Outcome, b.asked = OutcomeBound, !trusted
 }
 

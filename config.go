@@ -3,10 +3,12 @@ package tenancy
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +58,13 @@ type Config struct {
 	// Provisioner gives new tenants their place. Without one, a tenant has none and is
 	// active at once.
 	Provisioner Provisioner
+	// Steps are the application's own parts of provisioning, archiving and purging a tenant.
+	Steps Steps
+	// Hooks are called before a change, in their order, and can veto it.
+	Hooks map[HookName][]Hook
+	// NodeID tells this process from others of the deployment. Defaults to the host's name and a
+	// random part.
+	NodeID string
 	// Bus tells other nodes of changes at once. Without one they poll, see
 	// [ResolutionConfig.PollInterval]; with one they poll as well, for what the bus loses.
 	Bus Bus
@@ -145,6 +154,25 @@ type LifecycleConfig struct {
 	NoAutoProvision bool
 	// ReservedSlugs are refused at creation, beside [ReservedSlugs]. (reserved_slugs)
 	ReservedSlugs []string
+	// Workers is how many tenants a started Tenancy, or RunOnce, works on at once. Defaults to 4.
+	// (workers)
+	Workers int
+	// Lease is how long a node's work on a tenant is safe from others after the node was last heard
+	// of. The nodes' clocks must agree to a small part of it. Defaults to 30 s. (lease)
+	Lease time.Duration
+	// GiveUpAfter makes a provisioning that has failed for so long be given up: what was made is
+	// removed and the tenant is purged. 0 means never. (give_up_after)
+	GiveUpAfter time.Duration
+	// ArchiveGrace is how long an archived tenant's data stays. Defaults to 30 days; negative means
+	// that it may go at once. (archive_grace)
+	ArchiveGrace time.Duration
+	// AutoPurge removes the data of an archived tenant when the grace is over. Without it, somebody
+	// calls Lifecycle.Purge. (auto_purge)
+	AutoPurge bool
+	// SlugQuarantine is how long nobody else can have a slug or alias that a tenant gave up, since
+	// old links lead there. Defaults to 30 days; negative means that it is free at once.
+	// (slug_quarantine)
+	SlugQuarantine time.Duration
 }
 
 // OverridesConfig says how the tenants' own settings are read.
@@ -176,6 +204,10 @@ const (
 	defaultCacheSize          = 100_000
 	defaultPollInterval       = time.Second
 	defaultOverridesCacheTTL  = 60 * time.Second
+	defaultWorkers            = 4
+	defaultLease              = 30 * time.Second
+	defaultArchiveGrace       = 30 * 24 * time.Hour
+	defaultSlugQuarantine     = 30 * 24 * time.Hour
 )
 
 // withDefaults fills what is zero. With custom resolvers the list of names stays empty when
@@ -205,6 +237,10 @@ func (c ResolutionConfig) withDefaults(custom bool) ResolutionConfig {
 func (c Config) withDefaults() Config {
 	c.Resolution = c.Resolution.withDefaults(len(c.Resolvers) > 0)
 	c.Lifecycle.IsolationStrategy = cmp.Or(c.Lifecycle.IsolationStrategy, StrategyRowLevel)
+	c.Lifecycle.Workers = cmp.Or(c.Lifecycle.Workers, defaultWorkers)
+	c.Lifecycle.Lease = cmp.Or(c.Lifecycle.Lease, defaultLease)
+	c.Lifecycle.ArchiveGrace = cmp.Or(c.Lifecycle.ArchiveGrace, defaultArchiveGrace)
+	c.Lifecycle.SlugQuarantine = cmp.Or(c.Lifecycle.SlugQuarantine, defaultSlugQuarantine)
 	c.Overrides.CacheTTL = cmp.Or(c.Overrides.CacheTTL, defaultOverridesCacheTTL)
 	if c.Directory == nil && c.Store != nil {
 		c.Directory = c.Store
@@ -227,6 +263,10 @@ func (c Config) withDefaults() Config {
 	}
 	if c.NewID == nil {
 		c.NewID = newUUID
+	}
+	if c.NodeID == "" {
+		host, _ := os.Hostname() // without one the random part has to do
+		c.NodeID = truncate(host, 60) + "-" + rand.Text()
 	}
 	return c
 }
@@ -267,10 +307,31 @@ func (c Config) Validate() error {
 			problems = append(problems, &ConfigError{Key: "lifecycle.reserved_slugs", Err: err})
 		}
 	}
+	problems = append(problems, c.Lifecycle.validate(), checkSteps(c.Steps), checkHooks(c.Hooks))
+	if len(c.NodeID) > maxNodeID {
+		problems = append(problems, &ConfigError{Key: "NodeID", Err: fmt.Errorf("%d bytes are too long: use at most %d", len(c.NodeID), maxNodeID)})
+	}
 	for key, value := range c.Overrides.Defaults {
 		if _, err := encodeOverride(key, value); err != nil {
 			problems = append(problems, &ConfigError{Key: "overrides.defaults." + key, Err: err})
 		}
+	}
+	return errors.Join(problems...)
+}
+
+// maxNodeID bounds the name of a node, in bytes.
+const maxNodeID = 100
+
+func (c LifecycleConfig) validate() error {
+	var problems []error
+	if c.Workers < 0 {
+		problems = append(problems, &ConfigError{Key: "lifecycle.workers", Err: errors.New("must be positive")})
+	}
+	if c.Lease != 0 && c.Lease < time.Second {
+		problems = append(problems, &ConfigError{Key: "lifecycle.lease", Err: fmt.Errorf("%s is too short: use a second or more", c.Lease)})
+	}
+	if c.GiveUpAfter < 0 {
+		problems = append(problems, &ConfigError{Key: "lifecycle.give_up_after", Err: errors.New("must not be negative: 0 means never")})
 	}
 	return errors.Join(problems...)
 }

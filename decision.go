@@ -20,6 +20,7 @@ const (
 	OutcomeNotMember       Outcome = "not a member"
 	OutcomeUnverifiable    Outcome = "cannot be verified"
 	OutcomeNotActive       Outcome = "tenant not active"
+	OutcomeVetoed          Outcome = "vetoed by a hook"
 	OutcomeUnavailable     Outcome = "catalogue unavailable"
 	OutcomeDisabled        Outcome = "tenancy disabled"
 )

@@ -122,13 +122,19 @@ func (e *InvalidError) Error() string {
 // Code returns CodeTenant.
 func (e *InvalidError) Code() Code { return CodeTenant }
 
-// TransitionError says that a tenant in state From may not change to state To.
+// TransitionError says that a tenant in state From may not change to state To, or not while Work is
+// under way.
 type TransitionError struct {
 	TenantID string
 	From, To Status
+	Work     Work // "" when there is none
 }
 
 func (e *TransitionError) Error() string {
+	if e.Work != "" {
+		return fmt.Sprintf("tenant %q is %s and cannot become %s while the work %q is under way: wait for its end",
+			e.TenantID, e.From, e.To, e.Work)
+	}
 	return fmt.Sprintf("tenant %q is %s and cannot become %s; from %s it can become %v",
 		e.TenantID, e.From, e.To, e.From, e.From.Next())
 }

@@ -33,6 +33,8 @@ type Event struct {
 	Reason   string    `json:"reason,omitempty"`
 	// Config is set on TenantConfigChanged only.
 	Config *ConfigChange `json:"config,omitempty"`
+	// Manifest is what was removed; it is set on TenantPurged only.
+	Manifest *Manifest `json:"manifest,omitempty"`
 }
 
 // ConfigChange is one changed override. A value that was or is not set is nil.

@@ -19,7 +19,7 @@ const (
 	maxReason   = 1000
 )
 
-// recordTimeout bounds the note of a failure that is made although the caller has gone.
+// recordTimeout bounds the record of a failure that is made although the caller has gone.
 const recordTimeout = 5 * time.Second
 
 // Lifecycle creates tenants and changes their state. Every change is stored together with
@@ -52,9 +52,9 @@ type CreateTenant struct {
 
 // Create adds a tenant and, unless the configuration says otherwise, provisions it. With a
 // taken or reserved name it fails with a [*SlugConflictError] and nothing has happened. When
-// the provisioning fails it returns the tenant, which stays in provisioning with the reason
-// on it, and a [*ProvisionError]: repeat with [Lifecycle.Provision], give up with
-// [Lifecycle.Delete].
+// the provisioning fails, or ctx ends, it returns the tenant, which stays in provisioning with the
+// reason in its journal, and a [*ProvisionError]: a started [Tenancy], here or on another node, goes
+// on with it; [Lifecycle.Provision] does so at once, [Lifecycle.Delete] gives it up.
 func (l *Lifecycle) Create(ctx context.Context, cmd CreateTenant) (Tenant, error) {
 	if err := l.supported(); err != nil {
 		return Tenant{}, err
@@ -68,8 +68,11 @@ func (l *Lifecycle) Create(ctx context.Context, cmd CreateTenant) (Tenant, error
 			return Tenant{}, fmt.Errorf("create tenant %q: parent: %w", t.Slug, err)
 		}
 	}
-	if l.tn.cfg.Provisioner == nil {
+	if len(l.steps(WorkProvision)) == 0 {
 		t.Status = StatusActive
+		if err := l.tn.hook(ctx, HookProvisioned, t); err != nil {
+			return Tenant{}, fmt.Errorf("create tenant %q: %w", t.Slug, err)
+		}
 		event, err := l.event(t, TenantProvisioned, "")
 		if err != nil {
 			return Tenant{}, err
@@ -78,15 +81,27 @@ func (l *Lifecycle) Create(ctx context.Context, cmd CreateTenant) (Tenant, error
 		return l.written(ctx, t, "create", stored, err)
 	}
 	t.Status = StatusProvisioning
-	if t.Placement, err = l.tn.cfg.Provisioner.Place(ctx, t); err != nil {
-		return Tenant{}, fmt.Errorf("create tenant %q: %w", t.Slug, err)
+	if p := l.tn.cfg.Provisioner; p != nil {
+		if t.Placement, err = p.Place(ctx, t); err != nil {
+			return Tenant{}, fmt.Errorf("create tenant %q: %w", t.Slug, err)
+		}
+	}
+	if !l.tn.cfg.Lifecycle.NoAutoProvision {
+		t.Journal = l.journal(WorkProvision, "")
+		t = l.leased(t)
 	}
 	stored, err := l.tn.cfg.Store.Create(ctx, t)
 	t, err = l.written(ctx, t, "create", stored, err)
-	if err != nil || l.tn.cfg.Lifecycle.NoAutoProvision {
+	if err != nil || t.Journal == nil {
 		return t, err
 	}
-	return l.provision(ctx, t)
+	return l.carryOut(ctx, t)
+}
+
+// journal begins a work.
+func (l *Lifecycle) journal(w Work, reason string) *Journal {
+	now := l.now()
+	return &Journal{Work: w, Reason: reason, Started: now, Due: now}
 }
 
 // draft turns a command into a tenant, or says everything that is wrong with it.
@@ -153,44 +168,29 @@ func (l *Lifecycle) check(t Tenant) error {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// Provision completes a tenant whose provisioning was left to later or failed: it repeats
-// every step, each of which may be repeated. A tenant that is active already is returned as
-// it is; any other state is a [*TransitionError].
+// Provision completes a tenant whose provisioning was left to later or failed: it does the steps
+// that are not done yet. When another node is at it, it waits for that. A tenant that is active
+// already, or went on from there, is returned as it is; one that was given up or is gone is a
+// [*TransitionError].
 func (l *Lifecycle) Provision(ctx context.Context, id string) (Tenant, error) {
-	if l.tn.cfg.Provisioner == nil {
-		return Tenant{}, fmt.Errorf("provision tenant %q: %w: configure tenancy.Config.Provisioner", id, errors.ErrUnsupported)
-	}
-	t, err := l.Get(ctx, id)
+	t, err := l.acquire(ctx, id, func(t *Tenant) error {
+		switch {
+		case t.Status == StatusPurged, t.Journal != nil && t.Journal.Work == WorkPurge:
+			return &TransitionError{TenantID: t.ID, From: t.Status, To: StatusActive}
+		case t.Status != StatusProvisioning:
+			t.Journal = nil
+		case t.Journal == nil:
+			t.Journal = l.journal(WorkProvision, "")
+		}
+		return nil
+	})
 	if err != nil {
 		return Tenant{}, fmt.Errorf("provision tenant: %w", err)
 	}
-	return l.provision(ctx, t)
-}
-
-func (l *Lifecycle) provision(ctx context.Context, t Tenant) (Tenant, error) {
-	switch t.Status {
-	case StatusActive:
+	if t.Status != StatusProvisioning {
 		return t, nil
-	case StatusProvisioning:
-	default:
-		return t, &TransitionError{TenantID: t.ID, From: t.Status, To: StatusActive}
 	}
-	placement, err := l.tn.cfg.Provisioner.Provision(ctx, t)
-	if err != nil {
-		return l.noteFailure(ctx, t, err), provisionError(t, "provision", err)
-	}
-	t.Placement, t.Status, t.StatusReason = placement, StatusActive, ""
-	done, err := l.update(ctx, t, TenantProvisioned, "")
-	if errors.Is(err, ErrConflict) { // somebody else provisioned it, or noted a failure
-		latest, getErr := l.Get(ctx, t.ID)
-		if getErr == nil && latest.Status != StatusProvisioning && latest.Status != StatusPurged {
-			return latest, nil // it may have gone on already, into suspension for one
-		}
-	}
-	if err != nil {
-		return t, fmt.Errorf("provision tenant %q: %w", t.Slug, err)
-	}
-	return done, nil
+	return l.carryOut(ctx, t)
 }
 
 // provisionError leaves alone what the provisioner has named already.
@@ -199,24 +199,6 @@ func provisionError(t Tenant, step string, err error) error {
 		return err
 	}
 	return &ProvisionError{TenantID: t.ID, Step: step, Err: err}
-}
-
-// noteFailure puts the reason on the tenant, also when the caller has gone meanwhile. The
-// failure itself is what the caller hears of; a lost race only loses the note.
-func (l *Lifecycle) noteFailure(ctx context.Context, t Tenant, cause error) Tenant {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	noted := t.Clone()
-	noted.StatusReason = truncate(cause.Error(), maxReason)
-	noted.UpdatedAt = l.now()
-	stored, err := l.tn.cfg.Store.Update(ctx, noted)
-	if err != nil {
-		l.tn.log.ErrorContext(ctx, "tenancy: cannot note why a tenant was not provisioned",
-			"tenant_id", t.ID, "cause", cause, "error", err)
-		return t
-	}
-	_ = l.tn.Changed(ctx, t.ID) // which has logged its error
-	return stored
 }
 
 // Get returns the tenant with this id as the store has it now, or [ErrNotFound].
@@ -264,8 +246,9 @@ type UpdateTenant struct {
 	Metadata *map[string]string
 }
 
-// Update changes a tenant's own values. The old slug and aliases name nobody from then on. A
-// revision that is not current is [ErrConflict], a taken name a [*SlugConflictError].
+// Update changes a tenant's own values. The old slug and aliases name nobody from then on, and nobody
+// else can take them before their quarantine is over (LifecycleConfig.SlugQuarantine); the tenant
+// itself can. A revision that is not current is [ErrConflict], a taken name a [*SlugConflictError].
 func (l *Lifecycle) Update(ctx context.Context, cmd UpdateTenant) (Tenant, error) {
 	t, err := l.Get(ctx, cmd.ID)
 	if err != nil {
@@ -277,7 +260,7 @@ func (l *Lifecycle) Update(ctx context.Context, cmd UpdateTenant) (Tenant, error
 	if t.Status == StatusPurged {
 		return Tenant{}, fmt.Errorf("update tenant %q: %w", t.Slug, ErrInactive)
 	}
-	before := t.Slug
+	before, names := t.Slug, t.Names()
 	if cmd.Slug != nil {
 		if t.Slug, err = CanonicalSlug(*cmd.Slug); err != nil {
 			return Tenant{}, fmt.Errorf("update tenant %q: %w", before, err)
@@ -298,6 +281,7 @@ func (l *Lifecycle) Update(ctx context.Context, cmd UpdateTenant) (Tenant, error
 	if err := l.check(t); err != nil {
 		return Tenant{}, fmt.Errorf("update tenant %q: %w", before, err)
 	}
+	t.quarantine(names, l.now(), l.tn.cfg.Lifecycle.SlugQuarantine)
 	return l.update(ctx, t, TenantUpdated, "")
 }
 
@@ -328,48 +312,35 @@ func (l *Lifecycle) transition(ctx context.Context, id string, to Status, event 
 	if t.Status == StatusProvisioning && to == StatusActive {
 		return Tenant{}, fmt.Errorf("activate tenant %q: %w: use Lifecycle.Provision", t.Slug, ErrProvisioning)
 	}
-	if !t.Status.CanBecome(to) {
-		return Tenant{}, &TransitionError{TenantID: t.ID, From: t.Status, To: to}
+	if err := t.may(to); err != nil {
+		return Tenant{}, err
 	}
-	t.Status, t.StatusReason = to, reason
+	t.Status, t.StatusReason, t.Journal, t.PurgeAfter = to, reason, nil, time.Time{}
 	return l.update(ctx, t, event, reason)
-}
-
-// Delete removes a tenant's data for good and keeps its record, purged, so that nobody can
-// take its names and receive what was meant for it. The tenant must be inactive, archived or
-// still in provisioning: [Lifecycle.Deactivate] comes first. When the data cannot be removed
-// the tenant stays archived, nobody can use it, and Delete may be repeated.
-func (l *Lifecycle) Delete(ctx context.Context, id string) (Tenant, error) {
-	t, err := l.Get(ctx, id)
-	if err != nil {
-		return Tenant{}, fmt.Errorf("delete tenant: %w", err)
-	}
-	if t.Status == StatusInactive {
-		if t, err = l.transition(ctx, id, StatusArchived, TenantArchived, ""); err != nil {
-			return t, err
-		}
-	}
-	if !t.Status.CanBecome(StatusPurged) {
-		return Tenant{}, &TransitionError{TenantID: t.ID, From: t.Status, To: StatusPurged}
-	}
-	if l.tn.cfg.Provisioner != nil {
-		if err := l.tn.cfg.Provisioner.Deprovision(ctx, t); err != nil {
-			return l.noteFailure(ctx, t, err), provisionError(t, "deprovision", err)
-		}
-	}
-	t.Status, t.StatusReason, t.Name, t.Metadata = StatusPurged, "", "", nil
-	return l.update(ctx, t, TenantPurged, "")
 }
 
 // update stores t with its event and tells this process's caches and subscribers.
 func (l *Lifecycle) update(ctx context.Context, t Tenant, typ EventType, reason string) (Tenant, error) {
-	t.UpdatedAt = l.now()
+	return l.change(ctx, t, typ, reason, nil)
+}
+
+// change stores t with its event, unless a hook vetoes it.
+func (l *Lifecycle) change(ctx context.Context, t Tenant, typ EventType, reason string, manifest *Manifest) (Tenant, error) {
+	if err := l.tn.hook(ctx, hookOf[typ], t); err != nil {
+		return Tenant{}, err
+	}
 	event, err := l.event(t, typ, reason)
 	if err != nil {
 		return Tenant{}, err
 	}
-	event.Revision = t.Revision + 1
-	stored, err := l.tn.cfg.Store.Update(ctx, t, event)
+	event.Revision, event.Manifest = t.Revision+1, manifest
+	return l.store(ctx, t, event)
+}
+
+// store stores t and tells this process's caches and, of events, the subscribers.
+func (l *Lifecycle) store(ctx context.Context, t Tenant, events ...Event) (Tenant, error) {
+	t.UpdatedAt = l.now()
+	stored, err := l.tn.cfg.Store.Update(ctx, t, events...)
 	return l.written(ctx, t, "update", stored, err)
 }
 

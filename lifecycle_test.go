@@ -107,7 +107,7 @@ func TestTransitionTable(t *testing.T) {
 func TestTenantLivesThroughItsStates(t *testing.T) {
 	t.Parallel()
 	p := &provisioner{}
-	tn, events := newLifecycle(t, p, nil)
+	tn, events := newLifecycle(t, p, func(c *tenancy.Config) { c.Lifecycle.ArchiveGrace = -1 })
 	l, ctx, check := tn.Lifecycle(), t.Context(), must[tenancy.Tenant](t)
 	acme := check(l.Create(ctx, tenancy.CreateTenant{Slug: "acme", Name: " ACME Corp ", Aliases: []tenancy.Ref{tenancy.Alias("stripe", "cus_1")}}))
 	if acme.Slug != "acme" || acme.Name != "ACME Corp" || acme.Status != tenancy.StatusActive || len(acme.ID) != 36 ||
@@ -232,7 +232,7 @@ func TestL03TenantIsNotActiveBeforeItsPlaceExists(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	got := must[tenancy.Tenant](t)(l.Get(ctx, failed.ID))
-	if got.Status != tenancy.StatusProvisioning || got.StatusReason != "disk full" || len(events()) != 0 {
+	if got.Status != tenancy.StatusProvisioning || got.Journal.LastError != "disk full" || got.Journal.Attempts != 1 || got.StatusReason != "" || len(events()) != 0 {
 		t.Errorf("after the failure: %+v, events %v", got, events())
 	}
 	if err := tn.Within(ctx, tenancy.ByID(got.ID), "test", func(context.Context) error { return nil }); !errors.Is(err, tenancy.ErrProvisioning) {
@@ -243,32 +243,13 @@ func TestL03TenantIsNotActiveBeforeItsPlaceExists(t *testing.T) {
 	}
 	p.err = nil
 	p.hold = nil
-	if got = must[tenancy.Tenant](t)(l.Provision(ctx, got.ID)); got.Status != tenancy.StatusActive || got.StatusReason != "" {
+	if got = must[tenancy.Tenant](t)(l.Provision(ctx, got.ID)); got.Status != tenancy.StatusActive || got.Journal != nil {
 		t.Errorf("after the repetition: %+v", got)
 	}
 	if got := must[tenancy.Tenant](t)(l.Provision(ctx, got.ID)); got.Status != tenancy.StatusActive {
 		t.Errorf("repeated once more: %+v", got)
 	}
 	if !slices.Equal(events(), []tenancy.EventType{tenancy.TenantProvisioned}) {
-		t.Errorf("the events are %v", events())
-	}
-}
-
-func TestWhoProvisionsSecondFindsItDone(t *testing.T) {
-	t.Parallel()
-	p := &provisioner{}
-	tn, events := newLifecycle(t, p, func(c *tenancy.Config) { c.Lifecycle.NoAutoProvision = true })
-	l, ctx := tn.Lifecycle(), t.Context()
-	acme := must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{Slug: "acme"}))
-	p.hold = func() { // while the one provisions, the other does it all and goes on
-		p.hold = nil
-		must[tenancy.Tenant](t)(l.Provision(ctx, acme.ID))
-		must[tenancy.Tenant](t)(l.Suspend(ctx, acme.ID, "unpaid"))
-	}
-	if got := must[tenancy.Tenant](t)(l.Provision(ctx, acme.ID)); got.Status != tenancy.StatusSuspended {
-		t.Errorf("%+v", got)
-	}
-	if !slices.Equal(events(), []tenancy.EventType{tenancy.TenantProvisioned, tenancy.TenantSuspended}) {
 		t.Errorf("the events are %v", events())
 	}
 }

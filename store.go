@@ -28,7 +28,7 @@ type Store interface {
 	// Create adds a tenant at revision 1. A name that is taken, by an id, slug or alias of any
 	// tenant, purged ones included, is a [*SlugConflictError].
 	Create(ctx context.Context, t Tenant, events ...Event) (Tenant, error)
-	// Update replaces the tenant with t.ID if its revision is still t.Revision, and counts
+	// Update replaces the tenant with t.ID, its journal included, if its revision is still t.Revision, and counts
 	// the revision up; otherwise [ErrConflict]. An unknown id is [ErrNotFound], a taken
 	// name a [*SlugConflictError]. CreatedAt cannot change.
 	Update(ctx context.Context, t Tenant, events ...Event) (Tenant, error)

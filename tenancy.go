@@ -102,6 +102,7 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	group.Go(func() { tn.follow(run, feed, revision) })
+	group.Go(func() { tn.runner(run) })
 	if tn.cfg.Bus != nil {
 		group.Go(func() { tn.listen(run) })
 	}
@@ -135,13 +136,17 @@ func (tn *Tenancy) Stop(ctx context.Context) error {
 	}
 }
 
+// pollInterval is how often the catalogue is asked what there is to do.
+func (tn *Tenancy) pollInterval() time.Duration {
+	if interval := tn.cfg.Resolution.PollInterval; interval > 0 {
+		return interval
+	}
+	return defaultPollInterval
+}
+
 // follow polls the feed and the outbox until ctx ends.
 func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64) {
-	interval := tn.cfg.Resolution.PollInterval
-	if interval <= 0 {
-		interval = defaultPollInterval
-	}
-	ticker := time.NewTicker(interval)
+	ticker := time.NewTicker(tn.pollInterval())
 	defer ticker.Stop()
 	failing := false
 	for {

@@ -21,7 +21,7 @@ type Tenant struct {
 	Name string `json:"name"`
 	// Status says what the tenant may do. Only StatusActive may work.
 	Status Status `json:"status"`
-	// StatusReason says why the tenant is suspended, or what stopped its provisioning.
+	// StatusReason says why the tenant is suspended. Its members may read it.
 	StatusReason string `json:"status_reason,omitempty"`
 	// Parent is the id of the tenant that this one belongs to, or "".
 	Parent string `json:"parent,omitempty"`
@@ -33,6 +33,12 @@ type Tenant struct {
 	Aliases []Ref `json:"aliases,omitempty"`
 	// Metadata is the application's own, at most 64 KiB of it.
 	Metadata map[string]string `json:"metadata,omitempty"`
+	// Journal is the work on the tenant that is under way, nil when there is none.
+	Journal *Journal `json:"journal,omitempty"`
+	// Former are names that the tenant had and nobody else can take yet.
+	Former []FormerName `json:"former,omitempty"`
+	// PurgeAfter is when the grace of an archived tenant ends.
+	PurgeAfter time.Time `json:"purge_after,omitzero"`
 	// Revision counts the changes of this tenant, from 1. A write names the revision it saw.
 	Revision int64 `json:"revision"`
 	// CreatedAt and UpdatedAt are in UTC.
@@ -57,11 +63,66 @@ type Placement struct {
 	SchemaVersion int64 `json:"schema_version,omitempty"`
 }
 
+// FormerName is a slug or an alias in quarantine: it names nobody, but is not free.
+type FormerName struct {
+	Key   string    `json:"key"` // as [Ref.Key] has it
+	Until time.Time `json:"until"`
+}
+
 // Clone returns a copy that shares nothing with t.
 func (t Tenant) Clone() Tenant {
 	t.Aliases = slices.Clone(t.Aliases)
 	t.Metadata = maps.Clone(t.Metadata)
+	t.Journal = t.Journal.clone()
+	t.Former = slices.Clone(t.Former)
 	return t
+}
+
+// Due returns when there is something to do for the tenant: to go on with its journal, or to free a
+// former name. The zero time means never. Stores with [DueStore] keep it.
+func (t Tenant) Due() time.Time {
+	var due time.Time
+	if t.Journal != nil {
+		due = t.Journal.next()
+	}
+	for _, name := range t.Former {
+		if t.Status != StatusPurged && (due.IsZero() || name.Until.Before(due)) { // a purged tenant keeps its names
+			due = name.Until
+		}
+	}
+	return due
+}
+
+// quarantine keeps what t was called before, and is not any more, from others for d.
+func (t *Tenant) quarantine(before []Ref, now time.Time, d time.Duration) {
+	keys := map[string]bool{}
+	for _, ref := range t.Names() {
+		keys[ref.Key()] = true
+	}
+	t.Former = slices.DeleteFunc(slices.Clone(t.Former), func(f FormerName) bool { return keys[f.Key] })
+	for _, ref := range before {
+		if key := ref.Key(); d > 0 && !keys[key] {
+			keys[key] = true
+			t.Former = append(t.Former, FormerName{Key: key, Until: now.Add(d)})
+		}
+	}
+}
+
+// free drops the former names whose quarantine is over.
+func (t *Tenant) free(now time.Time) {
+	t.Former = slices.DeleteFunc(slices.Clone(t.Former), func(f FormerName) bool { return !now.Before(f.Until) })
+}
+
+// may returns why t may not change to a state, or nil. Work that is under way comes to its end
+// first, except a purge that is only planned.
+func (t *Tenant) may(to Status) error {
+	if t.Journal != nil && t.Journal.begun() {
+		return &TransitionError{TenantID: t.ID, From: t.Status, To: to, Work: t.Journal.Work}
+	}
+	if !t.Status.CanBecome(to) {
+		return &TransitionError{TenantID: t.ID, From: t.Status, To: to}
+	}
+	return nil
 }
 
 // Names returns every name by which a lookup can find t: id, slug, aliases.

@@ -38,6 +38,7 @@ var (
 	_ tenancy.MemberStore = (*Store)(nil)
 	_ tenancy.ChangeFeed  = (*Store)(nil)
 	_ tenancy.Outbox      = (*Store)(nil)
+	_ tenancy.DueStore    = (*Store)(nil)
 )
 
 // New returns an empty store.

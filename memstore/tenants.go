@@ -1,10 +1,12 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/internal/storable"
@@ -158,3 +160,26 @@ func next(found []tenancy.Tenant, limit int, cursor func(tenancy.Tenant) string)
 
 func tenantID(t tenancy.Tenant) string   { return t.ID }
 func tenantSlug(t tenancy.Tenant) string { return t.Slug }
+
+// DueTenants returns up to limit tenants that have something to do now, the oldest first.
+func (s *Store) DueTenants(ctx context.Context, now time.Time, limit int) ([]tenancy.Tenant, error) {
+	if err := alive(ctx, "find tenants with something to do"); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var due []tenancy.Tenant
+	for _, t := range s.tenants {
+		if at := t.Due(); !at.IsZero() && !at.After(now) {
+			due = append(due, t)
+		}
+	}
+	slices.SortFunc(due, func(a, b tenancy.Tenant) int {
+		return cmp.Or(a.Due().Compare(b.Due()), strings.Compare(a.ID, b.ID))
+	})
+	due = due[:min(len(due), max(0, limit))]
+	for i := range due {
+		due[i] = due[i].Clone()
+	}
+	return due, nil
+}

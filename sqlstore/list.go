@@ -28,14 +28,15 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (page tenanc
 	if len(statuses) == 0 {
 		return tenancy.Page{}, nil
 	}
-	query, args := s.dialect.listQuery(statuses, opts)
+	l := s.layout()
+	query, args := l.listQuery(statuses, opts)
 	rows, err := s.db.QueryContext(ctx, s.query(query), args...)
 	if err != nil {
 		return fail(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		t, err := scanTenant(rows.Scan)
+		t, err := l.scan(rows.Scan)
 		if err != nil {
 			return fail(err)
 		}
@@ -63,7 +64,7 @@ func (s *Store) List(ctx context.Context, opts tenancy.ListOptions) (page tenanc
 // that ids alone are the order and may walk all tenants by their primary key; without a
 // limit in each part it may sort them all. MariaDB and MySQL find no range in such a bound, and
 // sort when the order names what equality has fixed: there the index is named instead.
-func (d dialect) listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query string, args []any) {
+func (l layout) listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) (query string, args []any) {
 	limit := opts.PageLimit() + 1
 	parts := make([]string, len(statuses))
 	order := "id"
@@ -83,10 +84,10 @@ func (d dialect) listQuery(statuses []tenancy.Status, opts tenancy.ListOptions) 
 			r.upTo = opts.Prefix + "{"
 		}
 		from, bounds := r.byRow()
-		if d.forceIndex {
+		if l.dialect.forceIndex {
 			from, bounds = r.byColumn(indexOf(opts))
 		}
-		parts[i] = "SELECT " + tenantColumns + " FROM tenancy.tenants AS t" + from + " LIMIT ?"
+		parts[i] = "SELECT " + l.columns() + " FROM tenancy.tenants AS t" + from + " LIMIT ?"
 		args = append(append(args, bounds...), limit)
 	}
 	if len(parts) == 1 {

@@ -185,8 +185,8 @@ func (s *Store) needs(version int) error {
 // Migrate brings the catalogue's tables to this program's version, in one transaction; on
 // MariaDB, which has none for DDL, a failed one leaves tables of no version and is repeated. It
 // may be repeated, and run by several processes at once: they wait for each other. A newer
-// catalogue is left alone with a [*SchemaError]. The role needs CREATE on the database, on
-// MariaDB REFERENCES as well.
+// catalogue is left alone with a [*SchemaError]. The role needs CREATE on the database and owns
+// the tables; on MariaDB it needs ALTER, INDEX, REFERENCES, SELECT and INSERT as well.
 func (s *Store) Migrate(ctx context.Context) error {
 	conn, err := s.connect(ctx)
 	if err != nil {

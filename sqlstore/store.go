@@ -45,6 +45,7 @@ var (
 	_ tenancy.MemberStore = (*Store)(nil)
 	_ tenancy.ChangeFeed  = (*Store)(nil)
 	_ tenancy.Outbox      = (*Store)(nil)
+	_ tenancy.DueStore    = (*Store)(nil)
 )
 
 // New returns a store in db. It does not touch the database: call [Store.Migrate] or

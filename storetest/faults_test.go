@@ -13,12 +13,14 @@ import (
 	"lexigram.dev/tenancy/memstore"
 )
 
-// faults are stores that each break one promise, and the example that must notice.
-var faults = []struct {
+// fault is a store that breaks one promise, and the example that must notice.
+type fault struct {
 	name       string
 	rejectedBy string // "" for a store without a fault
 	store      func() tenancy.Store
-}{
+}
+
+var faults = []fault{
 	{"no fault", "", func() tenancy.Store { return newWrong() }},
 	{
 		"updates do not compare the revision",

@@ -19,6 +19,7 @@ const childProcess = "STORETEST_WRONG"
 // The suite must reject every wrong store of faults.
 func TestWrongStores(t *testing.T) {
 	rejected := map[string]string{}
+	faults := append(slices.Clone(faults), workFaults...)
 	for _, fault := range faults {
 		rejected[fault.name] = fault.rejectedBy
 	}
@@ -75,6 +76,6 @@ func rejects(t *testing.T, rejectedBy map[string]string, suite func()) {
 func TestFeaturesThatAreLackingCanBeLeftOut(t *testing.T) {
 	storetest.Run(t, storetest.Config{
 		New:     func(*testing.T) tenancy.Store { return struct{ tenancy.Store }{memstore.New()} },
-		Without: []storetest.Feature{storetest.Overrides, storetest.Memberships, storetest.Changes, storetest.Events},
+		Without: []storetest.Feature{storetest.Overrides, storetest.Memberships, storetest.Changes, storetest.Events, storetest.Work},
 	})
 }

@@ -24,6 +24,7 @@ const (
 	Memberships Feature = "memberships" // tenancy.MemberStore
 	Changes     Feature = "changes"     // tenancy.ChangeFeed
 	Events      Feature = "events"      // tenancy.Outbox
+	Work        Feature = "work"        // tenancy.DueStore
 )
 
 // Config says what is tested.
@@ -59,6 +60,7 @@ func Run(t *testing.T, cfg Config) {
 		{"overrides", overrideExamples},
 		{"changes", changeExamples},
 		{"events", eventExamples},
+		{"work", workExamples},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, ex := range group.examples {
@@ -90,6 +92,8 @@ func has(store tenancy.Store, feature Feature) (ok bool) {
 		_, ok = store.(tenancy.ChangeFeed)
 	case Events:
 		_, ok = store.(tenancy.Outbox)
+	case Work:
+		_, ok = store.(tenancy.DueStore)
 	}
 	return ok
 }

@@ -19,10 +19,22 @@ func complete() tenancy.Tenant {
 		Placement: tenancy.Placement{
 			Strategy: "schema", Server: "pg-7", Database: "customers", Schema: "t_acme", Generation: 3, SchemaVersion: 20240131,
 		},
-		Aliases:   []tenancy.Ref{tenancy.Alias("stripe", "cus_B"), tenancy.Alias("domain", "shop.example"), tenancy.Alias("auth0", "org_a")},
-		Metadata:  map[string]string{"plan": "gold", "": "empty key", "empty": ""},
-		CreatedAt: time.Date(2020, 2, 29, 23, 59, 59, 123456000, time.UTC),
-		UpdatedAt: time.Date(2021, 2, 28, 1, 2, 3, 654321000, time.UTC),
+		Aliases:  []tenancy.Ref{tenancy.Alias("stripe", "cus_B"), tenancy.Alias("domain", "shop.example"), tenancy.Alias("auth0", "org_a")},
+		Metadata: map[string]string{"plan": "gold", "": "empty key", "empty": ""},
+		Journal: &tenancy.Journal{
+			Work: tenancy.WorkPurge, Reason: "asked by the customer", Done: []string{"manifest", "export"},
+			Attempts: 2, LastError: "disk full", Owner: "node-1", Fence: 7,
+			Started: time.Date(2021, 2, 28, 1, 2, 3, 1000, time.UTC), Due: time.Date(2021, 3, 1, 0, 0, 0, 0, time.UTC),
+			Until: time.Date(2021, 3, 1, 0, 0, 30, 0, time.UTC),
+			Manifest: &tenancy.Manifest{
+				Time:  time.Date(2021, 2, 28, 1, 2, 4, 0, time.UTC),
+				Items: []tenancy.ManifestItem{{Kind: "table", Name: "t_acme.notes", Rows: 12}, {Kind: "schema", Name: "t_acme"}},
+			},
+		},
+		Former:     []tenancy.FormerName{{Key: "apex", Until: time.Date(2021, 4, 1, 0, 0, 0, 5000, time.UTC)}},
+		PurgeAfter: time.Date(2021, 3, 1, 0, 0, 0, 0, time.UTC),
+		CreatedAt:  time.Date(2020, 2, 29, 23, 59, 59, 123456000, time.UTC),
+		UpdatedAt:  time.Date(2021, 2, 28, 1, 2, 3, 654321000, time.UTC),
 	}
 }
 

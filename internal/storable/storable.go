@@ -15,6 +15,7 @@ import (
 
 // The longest values, in bytes. They fit into an index of every engine.
 const (
+	MaxName     = 320       // of a slug or alias, as its key
 	MaxKey      = 255       // of a user id, a configuration key, an event id
 	MaxText     = 4 << 10   // of a tenant's name, reason, region or placement
 	MaxMetadata = 64 << 10  // of a tenant's metadata, keys and values together
@@ -93,8 +94,45 @@ func Tenant(t tenancy.Tenant) (tenancy.Tenant, error) {
 	if len(t.Metadata) == 0 {
 		t.Metadata = nil
 	}
-	t.CreatedAt, t.UpdatedAt = Time(t.CreatedAt), Time(t.UpdatedAt)
-	return t, nil
+	t.CreatedAt, t.UpdatedAt, t.PurgeAfter = Time(t.CreatedAt), Time(t.UpdatedAt), Time(t.PurgeAfter)
+	if err := former(&t); err != nil {
+		return t, err
+	}
+	return t, journal(t.Journal)
+}
+
+// former brings the former names of t into the form that stores keep.
+func former(t *tenancy.Tenant) error {
+	if len(t.Former) == 0 {
+		t.Former = nil
+	}
+	for i, name := range t.Former {
+		if err := checkText("former name", name.Key, MaxName); err != nil {
+			return err
+		}
+		t.Former[i].Until = Time(name.Until)
+	}
+	return nil
+}
+
+// journal brings a journal, which is the store's own copy, into the form that stores keep.
+func journal(j *tenancy.Journal) error {
+	if j == nil {
+		return nil
+	}
+	j.Started, j.Due, j.Until = Time(j.Started), Time(j.Due), Time(j.Until)
+	if len(j.Done) == 0 {
+		j.Done = nil
+	}
+	if j.Manifest != nil {
+		j.Manifest.Time = Time(j.Manifest.Time)
+	}
+	for _, text := range append([]string{string(j.Work), j.Reason, j.LastError, j.Owner}, j.Done...) {
+		if err := checkText("journal", text, MaxText); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Listing returns the statuses that a listing wants, in the order of [tenancy.Statuses].
@@ -122,15 +160,22 @@ func Listing(opts tenancy.ListOptions) ([]tenancy.Status, error) {
 	return statuses, nil
 }
 
-// Names returns the keys of t in the shared namespace, each once: id, slug, aliases.
+// Names returns the keys of t in the shared namespace, each once: id, slug, aliases, and the former
+// ones that nobody else may have yet.
 func Names(t tenancy.Tenant) []string {
-	names := make([]string, 0, 2+len(t.Aliases))
+	names := make([]string, 0, 2+len(t.Aliases)+len(t.Former))
 	seen := make(map[string]bool, cap(names))
-	for _, ref := range t.Names() {
-		if key := ref.Key(); !seen[key] {
+	add := func(key string) {
+		if !seen[key] {
 			seen[key] = true
 			names = append(names, key)
 		}
+	}
+	for _, ref := range t.Names() {
+		add(ref.Key())
+	}
+	for _, name := range t.Former {
+		add(name.Key)
 	}
 	return names
 }

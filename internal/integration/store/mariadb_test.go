@@ -277,7 +277,7 @@ func TestMariaDBNeedsNoMoreThanTheDocumentedGrants(t *testing.T) {
 	server := servers.MariaDB(t)
 	database := server.CreateDatabase(t)
 	ctx, cfg := t.Context(), sqlstore.Config{Dialect: sqlstore.MariaDB}
-	owner, password := server.CreateUser(t, "CREATE, INDEX, REFERENCES, SELECT, INSERT ON "+database+".*")
+	owner, password := server.CreateUser(t, "CREATE, ALTER, INDEX, REFERENCES, SELECT, INSERT ON "+database+".*")
 	if err := newStore(t, open(t, "mysql", server.DSNFor(owner, password, database)), cfg).Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}

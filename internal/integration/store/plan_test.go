@@ -21,7 +21,7 @@ var fill = map[sqlstore.Dialect][]string{
 	sqlstore.SQLite: {
 		`
 		WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
-		INSERT INTO tenancy_tenants
+		INSERT INTO tenancy_tenants (id, slug, name, status, status_reason, parent, region, placement, aliases, metadata, revision, created_at, updated_at)
 		SELECT printf('id-%06d', i), printf('t-%06d', i * 7919 % 100000), 'A tenant',
 			CASE i % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
 				WHEN 3 THEN 'archived' WHEN 4 THEN 'provisioning' ELSE 'active' END, '',
@@ -31,7 +31,7 @@ var fill = map[sqlstore.Dialect][]string{
 	},
 	sqlstore.MariaDB: {
 		`
-		INSERT INTO tenancy_tenants
+		INSERT INTO tenancy_tenants (id, slug, name, status, status_reason, parent, region, placement, aliases, metadata, revision, created_at, updated_at)
 		SELECT concat('id-', lpad(seq, 6, '0')), concat('t-', lpad(seq * 7919 % 100000, 6, '0')), 'A tenant',
 			CASE seq % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
 				WHEN 3 THEN 'archived' WHEN 4 THEN 'provisioning' ELSE 'active' END, '',
@@ -42,7 +42,7 @@ var fill = map[sqlstore.Dialect][]string{
 	},
 	sqlstore.PostgreSQL: {
 		`
-		INSERT INTO tenancy.tenants
+		INSERT INTO tenancy.tenants (id, slug, name, status, status_reason, parent, region, placement, aliases, metadata, revision, created_at, updated_at)
 		SELECT 'id-' || lpad(i::text, 6, '0'), 't-' || lpad((i * 7919 % 100000)::text, 6, '0'), 'A tenant',
 			CASE i % 10 WHEN 0 THEN 'suspended' WHEN 1 THEN 'purged' WHEN 2 THEN 'inactive'
 				WHEN 3 THEN 'archived' WHEN 4 THEN 'provisioning' ELSE 'active' END, '',

@@ -1,0 +1,256 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+// How often a failing step is tried again: after a second, then twice as long each time.
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// waitForLease is how often somebody who waits for a tenant's work looks again.
+const waitForLease = 50 * time.Millisecond
+
+var (
+	// ErrLeaseLost says that another node has taken the work on a tenant over.
+	ErrLeaseLost = NewError(CodeProvisioning, "another node has taken the work on the tenant over")
+	// errNested says that a step or a hook of a tenant's work waits for that work itself.
+	errNested = NewError(CodeProvisioning, "the work on the tenant is under way, and this is called from inside it: "+
+		"leave the change of state to the work, or make it in a Subscriber")
+)
+
+// worker does the steps of one tenant's journal. While it does, it keeps the lease.
+type worker struct {
+	l     *Lifecycle
+	fence int64
+
+	mu     sync.Mutex // held while t is written
+	tenant Tenant     // as it was stored last
+}
+
+type workKey struct{}
+
+// acquire takes the lease of a tenant's work and waits for who has it. prepare gets the tenant as it
+// is and gives it the journal; when it leaves none there is nothing to do.
+func (l *Lifecycle) acquire(ctx context.Context, id string, prepare func(*Tenant) error) (Tenant, error) {
+	if nested, _ := ctx.Value(workKey{}).(string); nested == id {
+		return Tenant{}, errNested
+	}
+	for {
+		t, err := l.Get(ctx, id)
+		if err != nil {
+			return Tenant{}, err
+		}
+		if t.Journal == nil || !t.Journal.held(l.now()) {
+			if err := prepare(&t); err != nil || t.Journal == nil {
+				return t, err
+			}
+			stored, err := l.store(ctx, l.leased(t))
+			if !errors.Is(err, ErrConflict) {
+				return stored, err
+			}
+			continue // somebody was faster
+		}
+		select {
+		case <-ctx.Done():
+			return t, fmt.Errorf("wait for node %s, which works on tenant %q: %w", t.Journal.Owner, t.Slug, context.Cause(ctx))
+		case <-time.After(waitForLease):
+		}
+	}
+}
+
+// leased returns t with the lease of its journal given to this node.
+func (l *Lifecycle) leased(t Tenant) Tenant {
+	t.Journal = t.Journal.clone()
+	t.Journal.Owner, t.Journal.Until = l.tn.cfg.NodeID, l.now().Add(l.tn.cfg.Lifecycle.Lease)
+	t.Journal.Fence = t.Revision + 1
+	return t
+}
+
+// carryOut does what is left of the journal, whose lease this node has, and ends the work. After an
+// error the tenant keeps its state, and the journal says what failed.
+func (l *Lifecycle) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
+	w := &worker{l: l, fence: t.Journal.Fence, tenant: t}
+	ctx, stop := w.keep(context.WithValue(ctx, workKey{}, t.ID))
+	defer stop()
+	steps := slices.DeleteFunc(slices.Clone(l.steps(t.Journal.Work)), func(s Step) bool { return slices.Contains(t.Journal.Done, s.Name) })
+	last := func(*Tenant) {}
+	for i, step := range steps {
+		at := w.copy()
+		if err := l.run(ctx, step, &at); err != nil {
+			return w.failed(ctx, step.Name, err)
+		}
+		done := func(t *Tenant) {
+			t.Placement = at.Placement
+			t.Journal.Manifest = at.Journal.Manifest
+			t.Journal.Done = append(t.Journal.Done, step.Name)
+			t.Journal.Attempts, t.Journal.LastError = 0, ""
+		}
+		if i == len(steps)-1 { // it is recorded with the outcome
+			last = done
+		} else if err := w.save(ctx, nil, done); err != nil {
+			return w.failed(ctx, step.Name, err)
+		}
+	}
+	return w.finish(ctx, last)
+}
+
+// run runs a step. One that panics has failed; where it did goes to the log.
+func (l *Lifecycle) run(ctx context.Context, step Step, t *Tenant) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.tn.log.ErrorContext(ctx, "tenancy: a step panicked", "tenant_id", t.ID, "step", step.Name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return step.Run(ctx, t)
+}
+
+// finish makes the work's outcome the tenant's state and tells it, all at once, with what the last
+// step changed.
+func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error) {
+	status, typ := w.copy().Journal.Work.outcome()
+	err := w.save(ctx, &typ, func(t *Tenant) {
+		last(t)
+		t.Status, t.StatusReason, t.Journal = status, "", nil
+		switch status {
+		case StatusArchived:
+			w.l.archived(t)
+		case StatusPurged:
+			t.Name, t.Metadata, t.PurgeAfter = "", nil, time.Time{}
+		}
+	})
+	if errors.Is(err, ErrLeaseLost) { // whoever has it may have brought it to the end
+		if t, getErr := w.l.Get(ctx, w.tenant.ID); getErr == nil && t.Journal == nil && t.Status != StatusProvisioning {
+			return t, nil
+		}
+	}
+	if err != nil {
+		return w.failed(ctx, "finish", err)
+	}
+	return w.copy(), nil
+}
+
+// failed records why the work stopped, and gives the lease back. It goes on later by itself; at once
+// when it was only told to stop.
+func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, error) {
+	l := w.l
+	err := provisionError(w.copy(), step, cause)
+	stopped := ctx.Err() != nil
+	if errors.Is(cause, ErrLeaseLost) || errors.Is(context.Cause(ctx), ErrLeaseLost) {
+		return w.copy(), fmt.Errorf("%s tenant %q: %w", step, w.tenant.Slug, ErrLeaseLost)
+	}
+	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	saveErr := w.save(recording, nil, func(t *Tenant) {
+		j, now := t.Journal, l.now()
+		j.Owner, j.Until, j.Due = "", time.Time{}, now
+		if stopped {
+			return
+		}
+		j.Attempts++
+		j.LastError = truncate(cause.Error(), maxReason)
+		j.Due = now.Add(backoff(j.Attempts))
+		if give := l.tn.cfg.Lifecycle.GiveUpAfter; j.Work == WorkProvision && give > 0 && now.Sub(j.Started) >= give {
+			t.Journal = &Journal{Work: WorkPurge, Reason: truncate("the provisioning was given up: "+j.LastError, maxReason), Started: now, Due: now, Fence: j.Fence}
+		}
+	})
+	if saveErr != nil {
+		l.tn.log.ErrorContext(ctx, "tenancy: cannot record why the work on a tenant stopped; it goes on when the lease ends",
+			"tenant_id", w.tenant.ID, "cause", cause, "error", saveErr)
+	}
+	return w.copy(), err
+}
+
+// backoff returns how long to wait after so many failures, a fifth more or less.
+func backoff(attempts int) time.Duration {
+	d := lastRetry
+	if shift := attempts - 1; shift < 10 {
+		d = min(d, firstRetry<<shift)
+	}
+	return d - d/5 + rand.N(2*d/5) //nolint:gosec // G404: it spreads load and keeps no secret
+}
+
+// keep renews the lease until stop is called. When it is lost, or cannot be renewed in time, the
+// context that it returns ends.
+func (w *worker) keep(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	lease := w.l.tn.cfg.Lifecycle.Lease
+	var group sync.WaitGroup
+	group.Go(func() {
+		renewed := time.Now()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lease / 3):
+			}
+			bounded, done := context.WithDeadline(ctx, renewed.Add(lease*9/10))
+			err := w.save(bounded, nil, func(t *Tenant) { t.Journal.Until = w.l.now().Add(lease) })
+			done()
+			switch {
+			case err == nil:
+				renewed = time.Now()
+			case errors.Is(err, ErrLeaseLost), time.Since(renewed) > lease*2/3:
+				cancel(fmt.Errorf("%w (%w)", ErrLeaseLost, err))
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		group.Wait()
+	}
+}
+
+func (w *worker) copy() Tenant {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tenant.Clone()
+}
+
+// save changes the tenant's record, with an event or without, if this node still has the lease;
+// otherwise ErrLeaseLost. What others changed of the record meanwhile stays.
+func (w *worker) save(ctx context.Context, typ *EventType, change func(*Tenant)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		if w.tenant.Journal == nil || w.tenant.Journal.Fence != w.fence {
+			return ErrLeaseLost // or given back, at the end
+		}
+		t := w.tenant.Clone()
+		j := t.Journal
+		change(&t)
+		var stored Tenant
+		var err error
+		if typ == nil {
+			stored, err = w.l.store(ctx, t)
+		} else {
+			stored, err = w.l.change(ctx, t, *typ, j.Reason, j.Manifest)
+		}
+		if err == nil {
+			w.tenant = stored
+			return nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		latest, err := w.l.Get(ctx, w.tenant.ID)
+		if err != nil {
+			return err
+		}
+		w.tenant = latest
+	}
+}
