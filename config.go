@@ -161,7 +161,7 @@ type LifecycleConfig struct {
 	// of. The nodes' clocks must agree to a small part of it. Defaults to 30 s. (lease)
 	Lease time.Duration
 	// GiveUpAfter makes a provisioning that has failed for so long be given up: what was made is
-	// removed and the tenant is purged. 0 means never. (give_up_after)
+	// removed and the tenant is purged. Defaults to never. (give_up_after)
 	GiveUpAfter time.Duration
 	// ArchiveGrace is how long an archived tenant's data stays. Defaults to 30 days; negative means
 	// that it may go at once. (archive_grace)
@@ -329,9 +329,6 @@ func (c LifecycleConfig) validate() error {
 	}
 	if c.Lease != 0 && c.Lease < time.Second {
 		problems = append(problems, &ConfigError{Key: "lifecycle.lease", Err: fmt.Errorf("%s is too short: use a second or more", c.Lease)})
-	}
-	if c.GiveUpAfter < 0 {
-		problems = append(problems, &ConfigError{Key: "lifecycle.give_up_after", Err: errors.New("must not be negative: 0 means never")})
 	}
 	return errors.Join(problems...)
 }

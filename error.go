@@ -54,6 +54,8 @@ var (
 	ErrInactive = NewError(CodeInactive, "tenant is inactive")
 	// ErrSuspended says that the tenant is suspended.
 	ErrSuspended = NewError(CodeSuspended, "tenant is suspended")
+	// ErrMoved says that the tenant's data went to another place since the request began.
+	ErrMoved = NewError(CodeTenant, "the tenant's data has moved since this began: repeat it")
 	// ErrProvisioning says that the tenant is not completely provisioned.
 	ErrProvisioning = NewError(CodeProvisioning, "tenant is being provisioned")
 	// ErrNotMember says that the user is not a member of the tenant.

@@ -639,7 +639,6 @@ func TestWrongStepsAndHooksAreRefused(t *testing.T) {
 		`are named "a"`:  func(c *tenancy.Config) { c.Steps.Purge = []tenancy.Step{{Name: "a", Run: run}, {Name: "a", Run: run}} },
 		"nothing calls":  func(c *tenancy.Config) { c.Hooks = map[tenancy.HookName][]tenancy.Hook{"tenant.gone": nil} },
 		"too short":      func(c *tenancy.Config) { c.Lifecycle.Lease = time.Millisecond },
-		"0 means never":  func(c *tenancy.Config) { c.Lifecycle.GiveUpAfter = -1 },
 		"workers":        func(c *tenancy.Config) { c.Lifecycle.Workers = -1 },
 		"use at most 10": func(c *tenancy.Config) { c.NodeID = strings.Repeat("x", 101) },
 	} {

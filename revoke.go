@@ -175,6 +175,10 @@ func (r *revocations) revoke(ctx context.Context, id string) error {
 	}
 	members := map[string]*Member{} // who was asked
 	for b := range requests {
+		if b.scope.tenant.Placement.place() != t.Placement.place() {
+			r.cancel(ctx, id, map[*boundRequest]struct{}{b: {}}, "", ErrMoved)
+			continue
+		}
 		user := b.scope.userID
 		if !b.asked {
 			continue
@@ -208,7 +212,7 @@ func (r *revocations) cancel(ctx context.Context, id string, requests map[*bound
 		if user != "" && (!b.asked || b.scope.userID != user) {
 			continue
 		}
-		if b.scope.live.keep.Load() {
+		if b.scope.live.keep.Load() && !errors.Is(cause, ErrMoved) { // what goes on would write where nobody looks
 			continue
 		}
 		b.scope.live.cause.CompareAndSwap(nil, &cause)
@@ -230,7 +234,7 @@ type liveness struct {
 
 // KeepRunning lets the request of ctx go on to its own end although its tenant is suspended,
 // deactivated or archived meanwhile, or its user's membership ends; [Require] and the data stay
-// open to it. Without it such a request's context is cancelled, with [ErrSuspended],
+// open to it. It does not outlive a move of the data ([ErrMoved]). Without it such a request's context is cancelled, with [ErrSuspended],
 // [ErrInactive], [ErrNotMember] and so on as its [context.Cause]. A context that no request is
 // bound to is left alone.
 func KeepRunning(ctx context.Context) {

@@ -89,19 +89,24 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 	}
 	feed, _ := tn.cfg.Directory.(ChangeFeed)
 	var revision int64
+	var pulse *pulse
 	if feed != nil && tn.cfg.Resolution.PollInterval > 0 {
 		changes, err := feed.Changes(ctx, -1)
 		if err != nil {
 			return unavailable(ctx, err)
 		}
 		revision = changes.Revision
-		tn.validator.InvalidateAll() // what was cached before was not followed
+		pulse = tn.newPulse(revision)
+		pulse.beat(ctx, revision)
+		// What was cached before was not followed. Whoever waits for nodes and does not see this one yet
+		// has made its change before this.
+		tn.validator.InvalidateAll()
 	} else {
 		feed = nil
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
-	group.Go(func() { tn.follow(run, feed, revision) })
+	group.Go(func() { tn.follow(run, feed, revision, pulse) })
 	group.Go(func() { tn.runner(run) })
 	if tn.cfg.Bus != nil {
 		group.Go(func() { tn.listen(run) })
@@ -145,9 +150,12 @@ func (tn *Tenancy) pollInterval() time.Duration {
 }
 
 // follow polls the feed and the outbox until ctx ends.
-func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64) {
+func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64, pulse *pulse) {
 	ticker := time.NewTicker(tn.pollInterval())
 	defer ticker.Stop()
+	if feed != nil {
+		defer pulse.end(ctx)
+	}
 	failing := false
 	for {
 		select {
@@ -159,6 +167,7 @@ func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64) 
 			next, err := tn.poll(ctx, feed, revision)
 			if err == nil {
 				revision = next
+				pulse.beat(ctx, revision)
 			}
 			if (err != nil) != failing && ctx.Err() == nil {
 				if failing = err != nil; failing {

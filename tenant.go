@@ -63,6 +63,12 @@ type Placement struct {
 	SchemaVersion int64 `json:"schema_version,omitempty"`
 }
 
+// place is what of a placement says where the data is.
+func (p Placement) place() Placement {
+	p.SchemaVersion = 0
+	return p
+}
+
 // FormerName is a slug or an alias in quarantine: it names nobody, but is not free.
 type FormerName struct {
 	Key   string    `json:"key"` // as [Ref.Key] has it

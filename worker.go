@@ -45,8 +45,11 @@ func (l *Lifecycle) acquire(ctx context.Context, id string, prepare func(*Tenant
 	if nested, _ := ctx.Value(workKey{}).(string); nested == id {
 		return Tenant{}, errNested
 	}
-	for {
+	for owner := ""; ; {
 		t, err := l.Get(ctx, id)
+		if err != nil && owner != "" && ctx.Err() != nil {
+			err = fmt.Errorf("wait for node %s, which works on it: %w", owner, context.Cause(ctx))
+		}
 		if err != nil {
 			return Tenant{}, err
 		}
@@ -60,9 +63,9 @@ func (l *Lifecycle) acquire(ctx context.Context, id string, prepare func(*Tenant
 			}
 			continue // somebody was faster
 		}
+		owner = t.Journal.Owner
 		select {
 		case <-ctx.Done():
-			return t, fmt.Errorf("wait for node %s, which works on tenant %q: %w", t.Journal.Owner, t.Slug, context.Cause(ctx))
 		case <-time.After(waitForLease):
 		}
 	}

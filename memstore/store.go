@@ -28,6 +28,7 @@ type Store struct {
 	revision int64
 	changes  []string // tenant ids; the last one is the change that made revision
 	outbox   []tenancy.Event
+	nodes    map[string]tenancy.Node
 }
 
 type member struct{ userID, tenantID string }
@@ -39,6 +40,7 @@ var (
 	_ tenancy.ChangeFeed  = (*Store)(nil)
 	_ tenancy.Outbox      = (*Store)(nil)
 	_ tenancy.DueStore    = (*Store)(nil)
+	_ tenancy.NodeStore   = (*Store)(nil)
 )
 
 // New returns an empty store.
@@ -49,6 +51,7 @@ func New() *Store {
 		names:   map[string]string{},
 		members: map[member]tenancy.Member{},
 		config:  map[string]map[string]json.RawMessage{},
+		nodes:   map[string]tenancy.Node{},
 	}
 }
 

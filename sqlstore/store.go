@@ -46,6 +46,7 @@ var (
 	_ tenancy.ChangeFeed  = (*Store)(nil)
 	_ tenancy.Outbox      = (*Store)(nil)
 	_ tenancy.DueStore    = (*Store)(nil)
+	_ tenancy.NodeStore   = (*Store)(nil)
 )
 
 // New returns a store in db. It does not touch the database: call [Store.Migrate] or

@@ -76,6 +76,6 @@ func rejects(t *testing.T, rejectedBy map[string]string, suite func()) {
 func TestFeaturesThatAreLackingCanBeLeftOut(t *testing.T) {
 	storetest.Run(t, storetest.Config{
 		New:     func(*testing.T) tenancy.Store { return struct{ tenancy.Store }{memstore.New()} },
-		Without: []storetest.Feature{storetest.Overrides, storetest.Memberships, storetest.Changes, storetest.Events, storetest.Work},
+		Without: []storetest.Feature{storetest.Overrides, storetest.Memberships, storetest.Changes, storetest.Events, storetest.Work, storetest.Nodes},
 	})
 }

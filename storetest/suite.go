@@ -25,6 +25,7 @@ const (
 	Changes     Feature = "changes"     // tenancy.ChangeFeed
 	Events      Feature = "events"      // tenancy.Outbox
 	Work        Feature = "work"        // tenancy.DueStore
+	Nodes       Feature = "nodes"       // tenancy.NodeStore, of a store with tenancy.ChangeFeed
 )
 
 // Config says what is tested.
@@ -94,6 +95,8 @@ func has(store tenancy.Store, feature Feature) (ok bool) {
 		_, ok = store.(tenancy.Outbox)
 	case Work:
 		_, ok = store.(tenancy.DueStore)
+	case Nodes:
+		_, ok = store.(tenancy.NodeStore)
 	}
 	return ok
 }

@@ -123,4 +123,44 @@ var workExamples = []example{
 		f.update(t)
 		f.wantDue(noon)
 	}},
+	{"nodes are kept, replaced, removed and forgotten", []Feature{Nodes}, func(f *fixture) {
+		store := f.Store.(tenancy.NodeStore)
+		save := func(id string, revision int64, seen, before time.Time) {
+			f.Helper()
+			if err := store.SaveNode(f.ctx(), tenancy.Node{ID: id, Revision: revision, Started: noon, Seen: seen}, before); err != nil {
+				f.Fatal(err)
+			}
+		}
+		want := func(want ...tenancy.Node) {
+			f.Helper()
+			got, err := store.Nodes(f.ctx())
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.equal("the nodes", got, want)
+		}
+		before := f.Store.(tenancy.ChangeFeed)
+		since, err := before.Changes(f.ctx(), -1)
+		if err != nil {
+			f.Fatal(err)
+		}
+		save("b", 1, noon, noon.Add(-time.Hour))
+		save("a", 2, noon.Add(time.Second), noon.Add(-time.Hour))
+		save("b", 3, noon.Add(time.Minute), noon.Add(-time.Hour))
+		a := tenancy.Node{ID: "a", Revision: 2, Started: noon, Seen: noon.Add(time.Second)}
+		b := tenancy.Node{ID: "b", Revision: 3, Started: noon, Seen: noon.Add(time.Minute)}
+		want(a, b)
+		if err := store.RemoveNode(f.ctx(), "nobody"); err != nil {
+			f.Fatal(err)
+		}
+		if err := store.RemoveNode(f.ctx(), "b"); err != nil {
+			f.Fatal(err)
+		}
+		want(a)
+		save("c", 4, noon.Add(time.Hour), noon.Add(time.Minute))
+		want(tenancy.Node{ID: "c", Revision: 4, Started: noon, Seen: noon.Add(time.Hour)})
+		if now, err := before.Changes(f.ctx(), -1); err != nil || now.Revision != since.Revision {
+			f.Fatalf("the catalogue's revision went from %d to %d, %v; nodes are no change of it", since.Revision, now.Revision, err)
+		}
+	}},
 }

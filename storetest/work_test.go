@@ -83,4 +83,14 @@ var workFaults = []fault{
 			return slices.DeleteFunc(all, func(t tenancy.Tenant) bool { return t.Status != tenancy.StatusProvisioning }), err
 		}}
 	}},
+	{"a node is forgotten when it says something again", "work/nodes are kept, replaced, removed and forgotten", func() tenancy.Store {
+		return wrongNodes{newWrong()}
+	}},
+}
+
+// wrongNodes keeps one node only.
+type wrongNodes struct{ *wrong }
+
+func (w wrongNodes) SaveNode(ctx context.Context, n tenancy.Node, _ time.Time) error {
+	return w.Store.SaveNode(ctx, n, n.Seen)
 }

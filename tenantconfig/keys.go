@@ -150,6 +150,30 @@ var table = []entry{
 		})),
 	},
 	{
+		Key{"lifecycle.workers", typeInteger, "4", "How many tenants are provisioned, archived or purged at once."},
+		integer(func(c *tenancy.Config) *int { return &c.Lifecycle.Workers }, 1),
+	},
+	{
+		Key{"lifecycle.lease", typeSeconds, "30", "How long a node's work on a tenant is safe from other nodes after it was last heard of; at least 1."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.Lease }),
+	},
+	{
+		Key{"lifecycle.give_up_after", typeSeconds, "0", "How long a provisioning may fail before what was made is removed; 0 means for ever."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.GiveUpAfter }),
+	},
+	{
+		Key{"lifecycle.archive_grace", typeSeconds, "2592000", "How long an archived tenant's data is kept from a purge; 0 switches it off."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.ArchiveGrace }),
+	},
+	{
+		Key{"lifecycle.auto_purge", typeBoolean, "false", "True removes an archived tenant's data when the grace is over."},
+		boolean(func(c *tenancy.Config) *bool { return &c.Lifecycle.AutoPurge }),
+	},
+	{
+		Key{"lifecycle.slug_quarantine", typeSeconds, "2592000", "How long nobody else can have a slug or alias that a tenant gave up; 0 switches it off."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.SlugQuarantine }),
+	},
+	{
 		Key{"overrides.cache_ttl", typeSeconds, "60", "How long a tenant's overrides are cached; 0 switches the cache off."},
 		seconds(func(c *tenancy.Config) *time.Duration { return &c.Overrides.CacheTTL }),
 	},

@@ -108,6 +108,12 @@ tenancy:
     isolation_strategy: sharded
     auto_provision_isolation: false
     reserved_slugs: [status-page]
+    workers: 9
+    lease: 20
+    give_up_after: 1h
+    archive_grace: 0
+    auto_purge: true
+    slug_quarantine: 24h
   overrides:
     cache_ttl: 0
     defaults:
@@ -136,6 +142,7 @@ func everyField() tenancy.Config {
 		},
 		Lifecycle: tenancy.LifecycleConfig{
 			IsolationStrategy: "sharded", NoAutoProvision: true, ReservedSlugs: []string{"status-page"},
+			Workers: 9, Lease: 20 * time.Second, GiveUpAfter: time.Hour, ArchiveGrace: -1, AutoPurge: true, SlugQuarantine: 24 * time.Hour,
 		},
 		Overrides: tenancy.OverridesConfig{CacheTTL: -1, Defaults: map[string]any{
 			"max_users": int64(50), "ratio": 0.5, "theme": "dark", "beta": true,
@@ -209,6 +216,12 @@ func TestEveryKeyFromVariables(t *testing.T) {
 		"LEX_TENANCY__LIFECYCLE__ISOLATION_STRATEGY=sharded",
 		"LEX_TENANCY__LIFECYCLE__AUTO_PROVISION_ISOLATION=false",
 		`LEX_TENANCY__LIFECYCLE__RESERVED_SLUGS=["status-page"]`,
+		"LEX_TENANCY__LIFECYCLE__WORKERS=9",
+		"LEX_TENANCY__LIFECYCLE__LEASE=20",
+		"LEX_TENANCY__LIFECYCLE__GIVE_UP_AFTER=1h",
+		"LEX_TENANCY__LIFECYCLE__ARCHIVE_GRACE=0",
+		"LEX_TENANCY__LIFECYCLE__AUTO_PURGE=true",
+		"LEX_TENANCY__LIFECYCLE__SLUG_QUARANTINE=24h",
 		"LEX_TENANCY__OVERRIDES__CACHE_TTL=0",
 		`LEX_TENANCY__OVERRIDES__DEFAULTS={"max_users":50,"ratio":0.5,"theme":"dark","beta":true,"limits":{"daily":[1,"two",null]},"since":"2020-01-01"}`,
 		"LEX_TENANCY__INTEGRATION__CACHE_KEY_PREFIX=false",
@@ -248,7 +261,10 @@ func TestB18DocumentedDefaultsAreTheZeroConfiguration(t *testing.T) {
 			CacheSize: 100_000, PollInterval: time.Second, TrustedResolvers: []string{"jwt_claim"},
 			OnConflict: tenancy.FirstWins, IssuerTenants: map[string]string{}, TrustedProxies: []string{},
 		},
-		Lifecycle: tenancy.LifecycleConfig{IsolationStrategy: "row_level", ReservedSlugs: []string{}},
+		Lifecycle: tenancy.LifecycleConfig{
+			IsolationStrategy: "row_level", ReservedSlugs: []string{}, Workers: 4, Lease: 30 * time.Second, GiveUpAfter: -1,
+			ArchiveGrace: 720 * time.Hour, SlugQuarantine: 720 * time.Hour,
+		},
 		Overrides: tenancy.OverridesConfig{CacheTTL: 60 * time.Second, Defaults: map[string]any{}},
 	}
 	same(t, got, want)
