@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"lexigram.dev/tenancy"
 )
@@ -127,7 +128,8 @@ var changeExamples = []example{
 				return nil
 			}
 			for {
-				done := writing.Load() == 0 // before the last read
+				time.Sleep(time.Millisecond) // several writers commit meanwhile
+				done := writing.Load() == 0  // before the last read
 				c, err := f.feed().Changes(f.ctx(), last)
 				if err != nil {
 					return err
