@@ -152,6 +152,12 @@ type LifecycleConfig struct {
 	// NoAutoProvision leaves a new tenant in provisioning until Lifecycle.Provision is
 	// called. (auto_provision_isolation: false)
 	NoAutoProvision bool
+	// Async makes Lifecycle.Create return a tenant in provisioning at once; whoever does what is due
+	// brings it to its end. (async)
+	Async bool
+	// NoRunner keeps a started Tenancy from doing what is due; RunOnce or tenantriver does it.
+	// (runner: false)
+	NoRunner bool
 	// ReservedSlugs are refused at creation, beside [ReservedSlugs]. (reserved_slugs)
 	ReservedSlugs []string
 	// Workers is how many tenants a started Tenancy, or RunOnce, works on at once. Defaults to 4.

@@ -687,3 +687,74 @@ func TestFenceHoldsAcrossWorks(t *testing.T) {
 		t.Errorf("the journal is %+v", j)
 	}
 }
+
+func TestAsyncCreationIsBroughtToItsEndByOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, func(c *tenancy.Config) { c.Lifecycle.Async, c.Lifecycle.NoRunner = true, true })
+		acme := must[tenancy.Tenant](t)(f.nodes[0].Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: "acme"}))
+		wantSteps(t, f)
+		if acme.Status != tenancy.StatusProvisioning || acme.Journal == nil || acme.Journal.Owner != "" {
+			t.Errorf("%+v", acme)
+		}
+		if err := f.nodes[0].Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		wantSteps(t, f) // without a runner
+		if err := f.nodes[0].Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		due := must[[]tenancy.Tenant](t)(f.nodes[1].Due(t.Context(), 10))
+		if len(due) != 1 || due[0].ID != acme.ID {
+			t.Fatalf("due: %v", due)
+		}
+		if err := f.nodes[1].RunTenant(t.Context(), acme.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantSteps(t, f, "node-1 place", "node-1 tables", "node-1 greet")
+		if err := f.nodes[0].RunTenant(t.Context(), acme.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantSteps(t, f)
+		if err := f.nodes[0].RunTenant(t.Context(), "nobody"); !errors.Is(err, tenancy.ErrNotFound) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatIsDueNeedsAStore(t *testing.T) {
+	t.Parallel()
+	tn := newTenancy(t, newDirectory(), func(*tenancy.Config) {})
+	if n, err := tn.RunOnce(t.Context()); n != 0 || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// A veto of tenant.resolved leaves a request unbound, whoever asks.
+func TestHookResolvedVetoes(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	tn := newTenancy(t, newDirectory(), func(c *tenancy.Config) {
+		c.Hooks = map[tenancy.HookName][]tenancy.Hook{tenancy.HookResolved: {func(_ context.Context, t tenancy.Tenant) error {
+			if asked = append(asked, t.Slug); t.Slug == "globex" {
+				return errors.New("in another region")
+			}
+			return nil
+		}}}
+	})
+	for slug, bound := range map[string]bool{"acme": true, "globex": false} {
+		ctx := tn.Bind(t.Context(), ask{user: "carol", claim: slug}.request())
+		d, _ := tenancy.DecisionFrom(ctx)
+		if _, err := tenancy.Require(ctx); (err == nil) != bound {
+			t.Errorf("%s: %v", slug, err)
+		}
+		if !bound && (d.Outcome != tenancy.OutcomeVetoed || tenancy.CodeOf(d.Err) != tenancy.CodeTenant) {
+			t.Errorf("%s: %s, %v", slug, d.Outcome, d.Err)
+		}
+	}
+	tn.Bind(t.Context(), ask{user: "mallory", header: "acme"}.request()) // who may not have it is not asked about
+	if len(asked) != 2 {
+		t.Errorf("the hook was asked about %v", asked)
+	}
+}

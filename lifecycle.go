@@ -54,7 +54,8 @@ type CreateTenant struct {
 // taken or reserved name it fails with a [*SlugConflictError] and nothing has happened. When
 // the provisioning fails, or ctx ends, it returns the tenant, which stays in provisioning with the
 // reason in its journal, and a [*ProvisionError]: a started [Tenancy], here or on another node, goes
-// on with it; [Lifecycle.Provision] does so at once, [Lifecycle.Delete] gives it up.
+// on with it; [Lifecycle.Provision] does so at once, [Lifecycle.Delete] gives it up. With
+// LifecycleConfig.Async it returns before the first step.
 func (l *Lifecycle) Create(ctx context.Context, cmd CreateTenant) (Tenant, error) {
 	if err := l.supported(); err != nil {
 		return Tenant{}, err
@@ -86,13 +87,16 @@ func (l *Lifecycle) Create(ctx context.Context, cmd CreateTenant) (Tenant, error
 			return Tenant{}, fmt.Errorf("create tenant %q: %w", t.Slug, err)
 		}
 	}
-	if !l.tn.cfg.Lifecycle.NoAutoProvision {
+	cfg := l.tn.cfg.Lifecycle
+	if !cfg.NoAutoProvision {
 		t.Journal = l.journal(WorkProvision, "")
+	}
+	if t.Journal != nil && !cfg.Async {
 		t = l.leased(t)
 	}
 	stored, err := l.tn.cfg.Store.Create(ctx, t)
 	t, err = l.written(ctx, t, "create", stored, err)
-	if err != nil || t.Journal == nil {
+	if err != nil || t.Journal == nil || cfg.Async {
 		return t, err
 	}
 	return l.carryOut(ctx, t)

@@ -24,9 +24,6 @@ const dueBatch = 100
 // for, and the errors. [Tenancy.Start] does the same all the time; RunOnce is for tests, for jobs
 // and for deployments that leave the work to one place.
 func (tn *Tenancy) RunOnce(ctx context.Context) (int, error) {
-	if _, ok := tn.cfg.Store.(DueStore); !ok {
-		return 0, fmt.Errorf("run what is due: %w: the Store has no method DueTenants", errors.ErrUnsupported)
-	}
 	var mu sync.Mutex
 	var n int
 	var problems []error
@@ -48,14 +45,30 @@ func (tn *Tenancy) RunOnce(ctx context.Context) (int, error) {
 	return n, errors.Join(append(problems, context.Cause(ctx))...)
 }
 
+// Due returns up to limit tenants that have something to do now, the oldest first: for those who do it
+// with [Tenancy.RunTenant], as jobs of a queue.
+func (tn *Tenancy) Due(ctx context.Context, limit int) ([]Tenant, error) {
+	store, ok := tn.cfg.Store.(DueStore)
+	if !ok {
+		return nil, fmt.Errorf("find what is due: %w: the Store has no method DueTenants", errors.ErrUnsupported)
+	}
+	return store.DueTenants(ctx, tn.lifecycle.now(), limit)
+}
+
+// RunTenant does what is due for one tenant and returns the error of the step that failed. When nothing
+// is due, or another node is at it, it does nothing.
+func (tn *Tenancy) RunTenant(ctx context.Context, id string) error {
+	t, err := tn.lifecycle.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	return tn.lifecycle.goOn(ctx, t)
+}
+
 // runDue starts what is due, each on a goroutine of group, as slots become free, and returns how
 // much it started.
 func (tn *Tenancy) runDue(ctx context.Context, slots chan struct{}, group *sync.WaitGroup, done func(error)) (int, error) {
-	store, ok := tn.cfg.Store.(DueStore)
-	if !ok {
-		return 0, nil
-	}
-	due, err := store.DueTenants(ctx, tn.lifecycle.now(), dueBatch)
+	due, err := tn.Due(ctx, dueBatch)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +123,7 @@ func (l *Lifecycle) goOn(ctx context.Context, t Tenant) error {
 
 // runner does what is due until ctx ends, and waits for what it began.
 func (tn *Tenancy) runner(ctx context.Context) {
-	if _, ok := tn.cfg.Store.(DueStore); !ok {
+	if _, ok := tn.cfg.Store.(DueStore); !ok || tn.cfg.Lifecycle.NoRunner {
 		return
 	}
 	slots := make(chan struct{}, tn.cfg.Lifecycle.Workers)

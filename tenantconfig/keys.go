@@ -150,6 +150,14 @@ var table = []entry{
 		})),
 	},
 	{
+		Key{"lifecycle.async", typeBoolean, "false", "True lets the creation of a tenant return before it is provisioned."},
+		boolean(func(c *tenancy.Config) *bool { return &c.Lifecycle.Async }),
+	},
+	{
+		Key{"lifecycle.runner", typeBoolean, "true", "False leaves the works on tenants to RunOnce or tenantriver."},
+		inverted(func(c *tenancy.Config) *bool { return &c.Lifecycle.NoRunner }),
+	},
+	{
 		Key{"lifecycle.workers", typeInteger, "4", "How many tenants are provisioned, archived or purged at once."},
 		integer(func(c *tenancy.Config) *int { return &c.Lifecycle.Workers }, 1),
 	},

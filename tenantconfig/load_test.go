@@ -108,6 +108,8 @@ tenancy:
     isolation_strategy: sharded
     auto_provision_isolation: false
     reserved_slugs: [status-page]
+    async: true
+    runner: false
     workers: 9
     lease: 20
     give_up_after: 1h
@@ -142,7 +144,7 @@ func everyField() tenancy.Config {
 		},
 		Lifecycle: tenancy.LifecycleConfig{
 			IsolationStrategy: "sharded", NoAutoProvision: true, ReservedSlugs: []string{"status-page"},
-			Workers: 9, Lease: 20 * time.Second, GiveUpAfter: time.Hour, ArchiveGrace: -1, AutoPurge: true, SlugQuarantine: 24 * time.Hour,
+			Async: true, NoRunner: true, Workers: 9, Lease: 20 * time.Second, GiveUpAfter: time.Hour, ArchiveGrace: -1, AutoPurge: true, SlugQuarantine: 24 * time.Hour,
 		},
 		Overrides: tenancy.OverridesConfig{CacheTTL: -1, Defaults: map[string]any{
 			"max_users": int64(50), "ratio": 0.5, "theme": "dark", "beta": true,
@@ -216,6 +218,8 @@ func TestEveryKeyFromVariables(t *testing.T) {
 		"LEX_TENANCY__LIFECYCLE__ISOLATION_STRATEGY=sharded",
 		"LEX_TENANCY__LIFECYCLE__AUTO_PROVISION_ISOLATION=false",
 		`LEX_TENANCY__LIFECYCLE__RESERVED_SLUGS=["status-page"]`,
+		"LEX_TENANCY__LIFECYCLE__ASYNC=true",
+		"LEX_TENANCY__LIFECYCLE__RUNNER=false",
 		"LEX_TENANCY__LIFECYCLE__WORKERS=9",
 		"LEX_TENANCY__LIFECYCLE__LEASE=20",
 		"LEX_TENANCY__LIFECYCLE__GIVE_UP_AFTER=1h",
