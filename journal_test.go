@@ -758,3 +758,59 @@ func TestHookResolvedVetoes(t *testing.T) {
 		t.Errorf("the hook was asked about %v", asked)
 	}
 }
+
+// brokenStore answers updates with an error, before or after it does them.
+type brokenStore struct {
+	*memstore.Store
+	broken func(t tenancy.Tenant) (doIt bool, err error)
+}
+
+func (s *brokenStore) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
+	doIt, err := s.broken(t)
+	if err == nil {
+		return s.Store.Update(ctx, t, events...)
+	}
+	if doIt {
+		if _, err := s.Store.Update(ctx, t, events...); err != nil {
+			return tenancy.Tenant{}, err
+		}
+	}
+	return tenancy.Tenant{}, err
+}
+
+var errLost = errors.New("connection lost")
+
+// The answer to the last write is lost on its way: the tenant is active, and nobody is told otherwise.
+func TestLastWriteWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, func(c *tenancy.Config) {
+		c.Store = &brokenStore{c.Store.(*memstore.Store), func(t tenancy.Tenant) (bool, error) {
+			if t.Status == tenancy.StatusActive {
+				return true, errLost
+			}
+			return false, nil
+		}}
+	})
+	got, err := f.nodes[0].Lifecycle().Create(t.Context(), tenancy.CreateTenant{ID: "acme", Slug: "acme"})
+	if err != nil || got.Status != tenancy.StatusActive {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// A catalogue that can be read and not written is no reason to turn for ever.
+func TestRunOnceEndsWhenNothingCanBeWritten(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, func(c *tenancy.Config) {
+		c.Lifecycle.Async = true
+		c.Store = &brokenStore{c.Store.(*memstore.Store), func(tenancy.Tenant) (bool, error) { return false, errLost }}
+	})
+	for _, slug := range []string{"acme", "globex"} {
+		must[tenancy.Tenant](t)(f.nodes[0].Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: slug}))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if n, err := f.nodes[0].RunOnce(ctx); n != 2 || !errors.Is(err, errLost) || ctx.Err() != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	wantSteps(t, f)
+}

@@ -27,10 +27,16 @@ func (tn *Tenancy) RunOnce(ctx context.Context) (int, error) {
 	var mu sync.Mutex
 	var n int
 	var problems []error
+	seen := map[string]int64{} // the revisions that were worked on: what cannot be written is not tried for ever
 	slots := make(chan struct{}, tn.cfg.Lifecycle.Workers)
 	for ctx.Err() == nil {
 		var group sync.WaitGroup
-		worked, err := tn.runDue(ctx, slots, &group, func(err error) {
+		fresh := func(t Tenant) bool {
+			revision, known := seen[t.ID]
+			seen[t.ID] = t.Revision
+			return !known || revision != t.Revision
+		}
+		worked, err := tn.runDue(ctx, slots, &group, fresh, func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if n++; err != nil {
@@ -65,15 +71,18 @@ func (tn *Tenancy) RunTenant(ctx context.Context, id string) error {
 	return tn.lifecycle.goOn(ctx, t)
 }
 
-// runDue starts what is due, each on a goroutine of group, as slots become free, and returns how
-// much it started.
-func (tn *Tenancy) runDue(ctx context.Context, slots chan struct{}, group *sync.WaitGroup, done func(error)) (int, error) {
+// runDue starts what is due and wanted, each on a goroutine of group, as slots become free, and returns
+// how much it started.
+func (tn *Tenancy) runDue(ctx context.Context, slots chan struct{}, group *sync.WaitGroup, wanted func(Tenant) bool, done func(error)) (int, error) {
 	due, err := tn.Due(ctx, dueBatch)
 	if err != nil {
 		return 0, err
 	}
 	started := 0
 	for _, t := range due {
+		if !wanted(t) {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return started, nil
@@ -131,7 +140,8 @@ func (tn *Tenancy) runner(ctx context.Context) {
 	defer group.Wait()
 	failing := false
 	for {
-		_, err := tn.runDue(ctx, slots, &group, func(err error) {
+		all := func(Tenant) bool { return true }
+		_, err := tn.runDue(ctx, slots, &group, all, func(err error) {
 			if err != nil && ctx.Err() == nil {
 				tn.log.WarnContext(ctx, "tenancy: the work on a tenant failed; it will be tried again", "error", err)
 			}

@@ -135,15 +135,18 @@ func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error)
 			t.Name, t.Metadata, t.PurgeAfter = "", nil, time.Time{}
 		}
 	})
-	if errors.Is(err, ErrLeaseLost) { // whoever has it may have brought it to the end
-		if t, getErr := w.l.Get(ctx, w.tenant.ID); getErr == nil && t.Journal == nil && t.Status != StatusProvisioning {
-			return t, nil
-		}
+	if err == nil {
+		return w.copy(), nil
 	}
-	if err != nil {
-		return w.failed(ctx, "finish", err)
+	// The write may have been committed all the same, and whoever has the lease now may have brought
+	// the work to its end.
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	t, getErr := w.l.Get(asking, w.tenant.ID)
+	if getErr == nil && (t.Status == status || errors.Is(err, ErrLeaseLost) && t.Journal == nil && t.Status != StatusProvisioning) {
+		return t, nil
 	}
-	return w.copy(), nil
+	return w.failed(ctx, "finish", err)
 }
 
 // failed records why the work stopped, and gives the lease back. It goes on later by itself; at once
