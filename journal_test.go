@@ -264,7 +264,12 @@ func TestNodeThatIsCutOffIsFollowedByAnother(t *testing.T) {
 				{Name: "place", Run: func(context.Context, *tenancy.Tenant) error { return nil }},
 				{Name: "tables", Run: func(ctx context.Context, _ *tenancy.Tenant) error {
 					cut.frozen.Store(true)
-					<-ctx.Done()
+					select {
+					case <-ctx.Done():
+					case <-time.After(5 * time.Minute):
+						t.Error("the step goes on without a lease")
+						cut.frozen.Store(false)
+					}
 					ended = context.Cause(ctx)
 					return nil // as if it had been done all the same
 				}},
