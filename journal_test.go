@@ -396,6 +396,8 @@ func TestNestedWorkIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	f.failing(func(ctx context.Context, _, _ string) error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
 		_, err := f.nodes[0].Lifecycle().Provision(ctx, "acme")
 		return err
 	})
