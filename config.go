@@ -52,6 +52,15 @@ type Config struct {
 	// ConfigStore keeps the tenants' overrides. Defaults to Store if it is one. Without one,
 	// overrides answer their defaults and cannot be set.
 	ConfigStore ConfigStore
+	// Keys are the settings that the application declares, each a [Key] or a [SecretKey]. When there
+	// is one, no other key is taken: in the configuration, or to be set.
+	Keys []AnyKey
+	// PlanOf names a tenant's plan among Overrides.Plans; "" is none. It must not change the tenant.
+	// Defaults to the tenant's Metadata["plan"].
+	PlanOf func(t Tenant) string
+	// SealingKeys seal the tenants' secrets: the first seals, all open. To rotate, put a new one in
+	// front on every node, call [Overrides.Reseal] for every tenant, and take the old one away.
+	SealingKeys []SealingKey
 	// Resolvers are resolvers made in code. When Resolution.Resolvers is empty they are the
 	// chain, in this order; else that list places them by name, beside the built-in ones.
 	Resolvers []Resolver
@@ -179,14 +188,20 @@ type LifecycleConfig struct {
 	// old links lead there. Defaults to 30 days; negative means that it is free at once.
 	// (slug_quarantine)
 	SlugQuarantine time.Duration
+	// MaxGrant bounds how long [Members.Grant] gives access. Defaults to 24 h; negative ones refuse
+	// all. (max_grant)
+	MaxGrant time.Duration
 }
 
 // OverridesConfig says how the tenants' own settings are read.
 type OverridesConfig struct {
 	// CacheTTL is how long a tenant's overrides are cached. Defaults to 60 s. (cache_ttl)
 	CacheTTL time.Duration
-	// Defaults are the values of keys that a tenant has not set. (defaults)
+	// Defaults are the values of keys that neither a tenant nor its plan has set. (defaults)
 	Defaults map[string]any
+	// Plans are values of keys by plan; see [Config].PlanOf. A tenant of a plan that is not here gets
+	// a [*ConfigError] where the plan would count. (plans)
+	Plans map[string]map[string]any
 }
 
 // IntegrationConfig says which libraries follow the tenant of the context.
@@ -214,6 +229,7 @@ const (
 	defaultLease              = 30 * time.Second
 	defaultArchiveGrace       = 30 * 24 * time.Hour
 	defaultSlugQuarantine     = 30 * 24 * time.Hour
+	defaultMaxGrant           = 24 * time.Hour
 )
 
 // withDefaults fills what is zero. With custom resolvers the list of names stays empty when
@@ -248,6 +264,10 @@ func (c Config) withDefaults() Config {
 	c.Lifecycle.ArchiveGrace = cmp.Or(c.Lifecycle.ArchiveGrace, defaultArchiveGrace)
 	c.Lifecycle.SlugQuarantine = cmp.Or(c.Lifecycle.SlugQuarantine, defaultSlugQuarantine)
 	c.Overrides.CacheTTL = cmp.Or(c.Overrides.CacheTTL, defaultOverridesCacheTTL)
+	c.Lifecycle.MaxGrant = cmp.Or(c.Lifecycle.MaxGrant, defaultMaxGrant)
+	if c.PlanOf == nil {
+		c.PlanOf = func(t Tenant) string { return t.Metadata["plan"] }
+	}
 	if c.Directory == nil && c.Store != nil {
 		c.Directory = c.Store
 	}
@@ -317,11 +337,8 @@ func (c Config) Validate() error {
 	if len(c.NodeID) > maxNodeID {
 		problems = append(problems, &ConfigError{Key: "NodeID", Err: fmt.Errorf("%d bytes are too long: use at most %d", len(c.NodeID), maxNodeID)})
 	}
-	for key, value := range c.Overrides.Defaults {
-		if _, err := encodeOverride(key, value); err != nil {
-			problems = append(problems, &ConfigError{Key: "overrides.defaults." + key, Err: err})
-		}
-	}
+	_, err := newLayers(c)
+	problems = append(problems, err, sealer(c.SealingKeys).validate())
 	return errors.Join(problems...)
 }
 

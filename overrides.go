@@ -7,31 +7,30 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // maxOverride bounds the JSON text of one override.
 const maxOverride = 64 << 10
 
-// Overrides are the settings that a tenant has for itself, by key, over the defaults of the
-// configuration. Values are JSON. Reads come from a cache; a change is seen at once in this
-// process and on other nodes as [Tenancy.Start] describes, at the latest after the TTL. It
-// is safe for concurrent use.
+// Overrides are the settings of tenants, by key. A tenant's own value lies over that of its plan,
+// which lies over the configuration's default, which lies over the default of a declared key.
+// Values are JSON. Reads come from a cache; a change is seen at once in this process and on other
+// nodes as [Tenancy.Start] describes, at the latest after the TTL. Who may read and change them is
+// the application's to check. It is safe for concurrent use.
 type Overrides struct {
 	tn       *Tenancy
-	defaults map[string]json.RawMessage
+	layers   layers
 	cache    *cache[string, map[string]json.RawMessage]
+	watchers watchers
 }
 
 func newOverrides(tn *Tenancy, gens *generations) (*Overrides, error) {
-	o := &Overrides{tn: tn, defaults: map[string]json.RawMessage{}}
-	for key, value := range tn.cfg.Overrides.Defaults {
-		encoded, err := encodeOverride(key, value)
-		if err != nil {
-			return nil, err
-		}
-		o.defaults[key] = encoded
-	}
+	o := &Overrides{tn: tn, watchers: watchers{tenants: map[string]map[chan struct{}]struct{}{}}}
 	var err error
+	if o.layers, err = newLayers(tn.cfg); err != nil {
+		return nil, err
+	}
 	o.cache, err = newCache[string, map[string]json.RawMessage](gens, cacheConfig{
 		size: tn.cfg.Resolution.CacheSize, ttl: tn.cfg.Overrides.CacheTTL,
 		stale: tn.cfg.Resolution.StaleIfError,
@@ -39,79 +38,129 @@ func newOverrides(tn *Tenancy, gens *generations) (*Overrides, error) {
 	return o, err
 }
 
-// Get returns the tenant's value for key, else the configured default. It returns false when
-// there is neither.
-func (o *Overrides) Get(ctx context.Context, tenantID, key string) (json.RawMessage, bool, error) {
-	own, err := o.load(ctx, tenantID)
-	if err != nil {
-		return nil, false, err
+// Keys returns the keys that [Config].Keys declares, by name.
+func (o *Overrides) Keys() []KeyInfo {
+	infos := make([]KeyInfo, 0, len(o.layers.keys))
+	for _, name := range slices.Sorted(maps.Keys(o.layers.keys)) {
+		infos = append(infos, o.layers.keys[name].Info())
 	}
-	value, ok := own[key]
-	if !ok {
-		value, ok = o.defaults[key]
-	}
-	return bytes.Clone(value), ok, nil
+	return infos
 }
 
-// All returns the defaults with the tenant's values over them. The map is the caller's.
+// Get returns the value of key that counts for the tenant, and false when no layer has one. A
+// stored value that the declared key does not accept is a [*ConfigError]; so is a secret, which
+// only its [SecretKey] reads.
+func (o *Overrides) Get(ctx context.Context, tenantID, key string) (json.RawMessage, bool, error) {
+	found, ok, err := o.find(ctx, tenantID, key)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	if o.layers.isSecret(key, found.Value) {
+		return nil, false, &ConfigError{Key: key, Source: found.source(tenantID), Err: errIsSecret}
+	}
+	if declared := o.layers.keys[key]; declared != nil && found.Layer == LayerTenant {
+		if err := declared.check(found.Value); err != nil {
+			return nil, false, &ConfigError{Key: key, Source: found.source(tenantID), Err: err}
+		}
+	}
+	return bytes.Clone(found.Value), true, nil
+}
+
+// All returns the value that counts of every key that has one, as it is stored; of a secret only
+// that it is set, as the text "[secret]". The map is the caller's.
 func (o *Overrides) All(ctx context.Context, tenantID string) (map[string]json.RawMessage, error) {
 	own, err := o.load(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	all := maps.Clone(o.defaults)
+	_, plan, err := o.planOf(ctx, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(o.layers.code)
+	maps.Copy(all, o.layers.defaults)
+	maps.Copy(all, plan)
 	maps.Copy(all, own)
 	for key, value := range all {
-		all[key] = bytes.Clone(value)
+		all[key] = bytes.Clone(o.layers.redact(key, value))
 	}
 	return all, nil
 }
 
-// Set gives the tenant a value of its own: anything that encodes to at most 64 KiB of JSON,
-// but not null. The key is 1 to 128 of a-z A-Z 0-9 . _ -. An unknown tenant is
-// [ErrNotFound]. Setting what is set already changes nothing and makes no event.
-func (o *Overrides) Set(ctx context.Context, tenantID, key string, value any) error {
-	encoded, err := encodeOverride(key, value)
+// Explain returns the values that the layers have for key, strongest first: the first one counts.
+// It returns none when no layer has one. Secrets show as the text "[secret]".
+func (o *Overrides) Explain(ctx context.Context, tenantID, key string) ([]LayerValue, error) {
+	own, err := o.load(ctx, tenantID)
 	if err != nil {
-		return &ConfigError{Key: key, Err: err}
+		return nil, err
 	}
-	return o.save(ctx, tenantID, key, encoded)
+	plan, values, err := o.planOf(ctx, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	var all []LayerValue
+	for _, l := range []struct {
+		at     LayerValue
+		values map[string]json.RawMessage
+	}{
+		{LayerValue{Layer: LayerTenant}, own},
+		{LayerValue{Layer: LayerPlan, Plan: plan}, values},
+		{LayerValue{Layer: LayerDefaults}, o.layers.defaults},
+		{LayerValue{Layer: LayerCode}, o.layers.code},
+	} {
+		if value, ok := l.values[key]; ok {
+			l.at.Value = bytes.Clone(o.layers.redact(key, value))
+			all = append(all, l.at)
+		}
+	}
+	return all, nil
 }
 
-// Unset takes the tenant's own value away, so that the default counts again. It is no error
-// when there is none.
-func (o *Overrides) Unset(ctx context.Context, tenantID, key string) error {
-	return o.save(ctx, tenantID, key, nil)
+// find returns the value that counts, as it is stored, and where it comes from. The tenant's record
+// is asked for only when there are plans and the tenant has no value of its own.
+func (o *Overrides) find(ctx context.Context, tenantID, key string) (LayerValue, bool, error) {
+	own, err := o.load(ctx, tenantID)
+	if err != nil {
+		return LayerValue{}, false, err
+	}
+	if value, ok := own[key]; ok {
+		return LayerValue{Layer: LayerTenant, Value: value}, true, nil
+	}
+	plan, values, err := o.planOf(ctx, tenantID)
+	if err != nil {
+		return LayerValue{}, false, err
+	}
+	if value, ok := values[key]; ok {
+		return LayerValue{Layer: LayerPlan, Plan: plan, Value: value}, true, nil
+	}
+	if value, ok := o.layers.defaults[key]; ok {
+		return LayerValue{Layer: LayerDefaults, Value: value}, true, nil
+	}
+	value, ok := o.layers.code[key]
+	return LayerValue{Layer: LayerCode, Value: value}, ok, nil
 }
 
-func (o *Overrides) save(ctx context.Context, tenantID, key string, value json.RawMessage) error {
-	store := o.tn.cfg.ConfigStore
-	if store == nil {
-		return fmt.Errorf("set an override: %w: configure tenancy.Config.ConfigStore", errors.ErrUnsupported)
+// planOf returns the tenant's plan and its values; none without plans or for a tenant without one.
+func (o *Overrides) planOf(ctx context.Context, tenantID string) (string, map[string]json.RawMessage, error) {
+	if len(o.layers.plans) == 0 {
+		return "", nil, nil
 	}
 	t, _, err := o.tn.validator.lookup(ctx, ByID(tenantID), o.tn.validator.gens.clock())
 	if err != nil {
-		return fmt.Errorf("set %s of tenant %q: %w", key, tenantID, err)
+		return "", nil, fmt.Errorf("look up the plan of tenant %q: %w", tenantID, err)
 	}
-	id, err := o.tn.cfg.NewID()
-	if err != nil {
-		return fmt.Errorf("make an id: %w", err)
+	plan := o.tn.cfg.PlanOf(*t)
+	if plan == "" {
+		return "", nil, nil
 	}
-	_, err = store.SaveConfig(ctx, tenantID, key, value, func(old json.RawMessage) Event {
-		if bytes.Equal(old, value) {
-			return Event{}
+	values, ok := o.layers.plans[plan]
+	if !ok {
+		return "", nil, &ConfigError{
+			Key: "overrides.plans", Source: fmt.Sprintf("tenant %q", tenantID),
+			Err: fmt.Errorf("there is no plan %q: configure it, or give the tenant one of %q", plan, slices.Sorted(maps.Keys(o.layers.plans))),
 		}
-		return Event{
-			ID: id, Type: TenantConfigChanged, TenantID: t.ID, Slug: t.Slug, Revision: t.Revision,
-			Time: o.tn.lifecycle.now(), Config: &ConfigChange{Key: key, Old: old, New: value},
-		}
-	})
-	_ = o.tn.Changed(ctx, tenantID) // also after an error: nobody knows what was committed
-	if err != nil {
-		return fmt.Errorf("set %s of tenant %q: %w", key, tenantID, err)
 	}
-	o.tn.relay.deliver(context.WithoutCancel(ctx))
-	return nil
+	return plan, values, nil
 }
 
 func (o *Overrides) load(ctx context.Context, tenantID string) (map[string]json.RawMessage, error) {
@@ -132,61 +181,6 @@ func (o *Overrides) load(ctx context.Context, tenantID string) (map[string]json.
 	return e.value, nil
 }
 
-// Key is a setting with a type and a default.
-type Key[T any] struct {
-	name     string
-	fallback T
-}
-
-// NewKey declares a setting. The default counts where neither the tenant nor the
-// configuration has a value. It panics on a malformed name, which is a mistake in the
-// program: declare keys in package variables.
-func NewKey[T any](name string, fallback T) Key[T] {
-	if err := checkKey(name); err != nil {
-		panic("tenancy.NewKey: " + err.Error())
-	}
-	return Key[T]{name: name, fallback: fallback}
-}
-
-// Name returns the key's name.
-func (k Key[T]) Name() string { return k.name }
-
-// Get returns the value for the tenant of ctx. It fails as [Require] does, and with a
-// [*ConfigError] when the stored value is not a T.
-func (k Key[T]) Get(ctx context.Context, o *Overrides) (T, error) {
-	s, err := ScopeOf(ctx)
-	switch {
-	case err != nil:
-		return k.fallback, err
-	case s.System():
-		return k.fallback, ErrSystemScope
-	}
-	return k.Of(ctx, o, s.Tenant.ID)
-}
-
-// Of returns the value for a tenant.
-func (k Key[T]) Of(ctx context.Context, o *Overrides, tenantID string) (T, error) {
-	raw, ok, err := o.Get(ctx, tenantID, k.name)
-	if err != nil || !ok {
-		return k.fallback, err
-	}
-	var value T
-	if err := json.Unmarshal(raw, &value); err != nil {
-		return k.fallback, &ConfigError{Key: k.name, Source: fmt.Sprintf("tenant %q", tenantID), Err: err}
-	}
-	return value, nil
-}
-
-// Set gives a tenant a value of its own.
-func (k Key[T]) Set(ctx context.Context, o *Overrides, tenantID string, value T) error {
-	return o.Set(ctx, tenantID, k.name, value)
-}
-
-// Unset takes a tenant's own value away.
-func (k Key[T]) Unset(ctx context.Context, o *Overrides, tenantID string) error {
-	return o.Unset(ctx, tenantID, k.name)
-}
-
 func checkKey(name string) error {
 	invalid := &InvalidError{Field: "key", Value: truncate(name, 128), Remedy: "use 1 to 128 of a-z A-Z 0-9 . _ -"}
 	if name == "" || len(name) > 128 {
@@ -200,6 +194,8 @@ func checkKey(name string) error {
 	return nil
 }
 
+var jsonNull = []byte("null")
+
 // encodeOverride returns the compact JSON text of value.
 func encodeOverride(key string, value any) (json.RawMessage, error) {
 	if err := checkKey(key); err != nil {
@@ -210,7 +206,7 @@ func encodeOverride(key string, value any) (json.RawMessage, error) {
 		return nil, err
 	}
 	switch {
-	case bytes.Equal(encoded, []byte("null")):
+	case bytes.Equal(encoded, jsonNull):
 		return nil, errors.New("null is no value: use Unset")
 	case len(encoded) > maxOverride:
 		return nil, fmt.Errorf("%d bytes of JSON are too many: use at most %d", len(encoded), maxOverride)

@@ -88,12 +88,30 @@ type ConfigStore interface {
 	// LoadConfig returns all overrides of a tenant; an empty map when there are none or no
 	// such tenant.
 	LoadConfig(ctx context.Context, tenantID string) (map[string]json.RawMessage, error)
-	// SaveConfig sets an override, or removes it when value is nil, and returns the former
-	// value, nil when there was none. In the same transaction it calls event with the former
-	// value and keeps what comes back, if that has an ID. An unknown tenant is [ErrNotFound].
-	SaveConfig(ctx context.Context, tenantID, key string, value json.RawMessage,
-		event func(old json.RawMessage) Event) (old json.RawMessage, err error)
+	// SaveConfig changes overrides of a tenant in one transaction. It calls change with all that the
+	// tenant has, a copy, while no other write of them can happen, and makes everything that comes
+	// back durable or nothing. An empty write changes nothing. change may be called again when the
+	// transaction has to be repeated, and must not use the store; its error is returned and nothing
+	// changes. An unknown tenant is [ErrNotFound].
+	SaveConfig(ctx context.Context, tenantID string,
+		change func(own map[string]json.RawMessage) (ConfigWrite, error)) error
+	// ConfigHistory returns one page of the records that were given to SaveConfig for a tenant, those
+	// of the newest write first, those of one write last first; an empty page when there are none or
+	// no such tenant. An After that no page returned is an [*InvalidError].
+	ConfigHistory(ctx context.Context, tenantID string, opts HistoryOptions) (HistoryPage, error)
 }
+
+// ConfigWrite is one change of a tenant's overrides.
+type ConfigWrite struct {
+	// Values are set, nil ones removed. Others stay as they are.
+	Values map[string]json.RawMessage
+	// Events and History become durable with the values. The Revision of a record is the store's.
+	Events  []Event
+	History []ConfigRecord
+}
+
+// IsEmpty reports whether there is nothing to write.
+func (w ConfigWrite) IsEmpty() bool { return len(w.Values)+len(w.Events)+len(w.History) == 0 }
 
 // ChangeFeed is an optional interface of a [Directory]: it tells what changed, so that the
 // caches of other nodes can follow without a bus.

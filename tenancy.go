@@ -55,7 +55,10 @@ func New(cfg Config) (*Tenancy, error) {
 	}
 	tn.lifecycle = &Lifecycle{tn: tn}
 	tn.revocations = newRevocations(tn)
-	validator.changed = tn.revocations.changed
+	validator.changed = func(tenantID string) {
+		tn.revocations.changed(tenantID)
+		tn.overrides.watchers.changed(tenantID)
+	}
 	return tn, nil
 }
 
@@ -73,6 +76,9 @@ func (tn *Tenancy) Lifecycle() *Lifecycle { return tn.lifecycle }
 
 // Overrides returns the tenants' own settings.
 func (tn *Tenancy) Overrides() *Overrides { return tn.overrides }
+
+// Members returns the management of memberships.
+func (tn *Tenancy) Members() *Members { return &Members{tn: tn} }
 
 // Subscribe adds a subscriber to the domain events and returns the function that removes
 // it. Events that happened before may arrive, if nobody took them yet.

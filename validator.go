@@ -135,7 +135,7 @@ func (v *Validator) Authorize(ctx context.Context, userID, tenantID string) (Mem
 	if err != nil {
 		return Member{}, err
 	}
-	return Member{Roles: slices.Clone(m.Roles), Expires: m.Expires}, nil
+	return m.Clone(), nil
 }
 
 func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration) (*Member, error) {

@@ -25,6 +25,7 @@ type Store struct {
 	names    map[string]string // every taken name, and the id of the tenant that has it
 	members  map[member]tenancy.Member
 	config   map[string]map[string]json.RawMessage
+	records  map[string][]tenancy.ConfigRecord // what changed of a tenant's config, oldest first
 	revision int64
 	changes  []string // tenant ids; the last one is the change that made revision
 	outbox   []tenancy.Event
@@ -51,6 +52,7 @@ func New() *Store {
 		names:   map[string]string{},
 		members: map[member]tenancy.Member{},
 		config:  map[string]map[string]json.RawMessage{},
+		records: map[string][]tenancy.ConfigRecord{},
 		nodes:   map[string]tenancy.Node{},
 	}
 }

@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -95,8 +94,7 @@ var changeExamples = []example{
 		_, err = f.Update(f.ctx(), t)
 		f.wantError(err, tenancy.ErrNotFound)
 		if config, ok := f.Store.(tenancy.ConfigStore); ok {
-			_, err = config.SaveConfig(f.ctx(), "nobody", "key", json.RawMessage(`1`), noEvent)
-			f.wantError(err, tenancy.ErrNotFound)
+			f.wantError(config.SaveConfig(f.ctx(), "nobody", one("key", `1`)), tenancy.ErrNotFound)
 		}
 		if members, ok := f.Store.(tenancy.MemberStore); ok {
 			f.wantError(members.SetMember(f.ctx(), "alice", "nobody", tenancy.Member{}), tenancy.ErrNotFound)

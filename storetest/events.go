@@ -106,18 +106,17 @@ var eventExamples = []example{
 		_, err = f.Update(ended, t, event("e-5"))
 		f.wantError(err, context.Canceled)
 		if config, ok := f.Store.(tenancy.ConfigStore); ok {
-			_, err = config.SaveConfig(f.ctx(), "nobody", "key", json.RawMessage(`1`), func(json.RawMessage) tenancy.Event { return event("e-6") })
-			f.wantError(err, tenancy.ErrNotFound)
+			write := change(map[string]string{"key": `1`}, event("e-6"))
+			f.wantError(config.SaveConfig(f.ctx(), "nobody", write), tenancy.ErrNotFound)
 		}
 		f.waiting()
 	}},
 	{"what comes out is a copy of the event", []Feature{Events, Overrides}, func(f *fixture) {
 		t := f.create(acme("acme"))
-		change := &tenancy.ConfigChange{Key: "key", New: json.RawMessage(`111`)}
-		_, err := f.config().SaveConfig(f.ctx(), t.ID, "key", change.New, func(json.RawMessage) tenancy.Event {
-			e := event("e-1")
-			e.Config = change
-			return e
+		e, change := event("e-1"), &tenancy.ConfigChange{Key: "key", New: json.RawMessage(`111`)}
+		e.Config = change
+		err := f.config().SaveConfig(f.ctx(), t.ID, func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+			return tenancy.ConfigWrite{Values: map[string]json.RawMessage{"key": change.New}, Events: []tenancy.Event{e}}, nil
 		})
 		if err != nil {
 			f.Fatal(err)

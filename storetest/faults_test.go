@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -416,50 +417,182 @@ var faults = []fault{
 		"null removes an override",
 		"overrides/a save returns the former value, and nil removes",
 		func() tenancy.Store {
-			w := newWrong()
-			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
-				if string(v) == "null" {
-					v = nil
+			return newWrong().onWrite(func(w tenancy.ConfigWrite) tenancy.ConfigWrite {
+				for key, value := range w.Values {
+					if string(value) == "null" {
+						w.Values[key] = nil
+					}
 				}
-				return w.Store.SaveConfig(ctx, t, k, v, e)
-			}
-			return w
+				return w
+			})
 		},
 	},
 	{
-		"the former value is read before the write",
-		"overrides/concurrent saves form one chain of former values",
+		"a change is made from what was read before the write",
+		"overrides/racing changes of many keys keep all that was acknowledged",
 		func() tenancy.Store {
-			w := newWrong()
-			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
-				before, _ := w.LoadConfig(ctx, t)
+			return newWrong().onSave(func(w *wrong, ctx context.Context, id string, change changeFunc) error {
+				own, err := w.LoadConfig(ctx, id)
+				if err != nil {
+					return err
+				}
 				time.Sleep(time.Millisecond)
-				_, err := w.Store.SaveConfig(ctx, t, k, v, e)
-				return before[k], err
-			}
-			return w
+				write, err := change(own)
+				if err != nil {
+					return err
+				}
+				return w.Store.SaveConfig(ctx, id, func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) { return write, nil })
+			})
 		},
 	},
 	{
-		"an override's event is kept apart from its change",
+		"several values are written one by one",
+		"overrides/what changes together is all there or not at all",
+		func() tenancy.Store {
+			return newWrong().onSave(func(w *wrong, ctx context.Context, id string, change changeFunc) error {
+				own, err := w.LoadConfig(ctx, id)
+				if err != nil {
+					return err
+				}
+				write, err := change(own)
+				if err != nil {
+					return err
+				}
+				for _, key := range slices.Sorted(maps.Keys(write.Values)) {
+					single := tenancy.ConfigWrite{Values: map[string]json.RawMessage{key: write.Values[key]}}
+					err := w.Store.SaveConfig(ctx, id, func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) { return single, nil })
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	},
+	{
+		"an override's event is lost",
 		"overrides/the event is made from the former value and kept with the change",
 		func() tenancy.Store {
+			return newWrong().onWrite(func(w tenancy.ConfigWrite) tenancy.ConfigWrite {
+				w.Events = nil
+				return w
+			})
+		},
+	},
+	{
+		"a change that fails is written all the same",
+		"overrides/a change that fails changes nothing, and its error comes back",
+		func() tenancy.Store {
+			return newWrong().onSave(func(w *wrong, ctx context.Context, id string, change changeFunc) error {
+				var failed error
+				err := w.Store.SaveConfig(ctx, id, func(own map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+					write, err := change(own)
+					failed = err
+					return write, nil
+				})
+				return errors.Join(err, failed)
+			})
+		},
+	},
+	{
+		"the history is dated by the store",
+		"overrides/the history comes newest first, page by page, of one tenant",
+		func() tenancy.Store {
+			return newWrong().onWrite(func(w tenancy.ConfigWrite) tenancy.ConfigWrite {
+				for i := range w.History {
+					w.History[i].Time = time.Now()
+				}
+				return w
+			})
+		},
+	},
+	{
+		"a page of the history begins with the last of the page before",
+		"overrides/the history comes newest first, page by page, of one tenant",
+		func() tenancy.Store {
 			w := newWrong()
-			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
-				_ = e(nil) // and lost
-				return w.Store.SaveConfig(ctx, t, k, v, nil)
+			w.history = func(ctx context.Context, id string, o tenancy.HistoryOptions) (tenancy.HistoryPage, error) {
+				if revision, position, found := strings.Cut(o.After, "."); found && position != "1" {
+					o.After = revision + ".1" // the rest of a write is skipped
+				}
+				return w.Store.ConfigHistory(ctx, id, o)
 			}
 			return w
 		},
 	},
 	{
-		"a change is written before its event is made",
-		"overrides/a panic while the event is made leaves nothing",
+		"one key of a write is recorded",
+		"overrides/racing changes of many keys keep all that was acknowledged",
+		func() tenancy.Store {
+			return newWrong().onWrite(func(w tenancy.ConfigWrite) tenancy.ConfigWrite {
+				w.History = w.History[:min(1, len(w.History))]
+				return w
+			})
+		},
+	},
+	{
+		"a grant replaces an ordinary member",
+		"memberships/a grant replaces a grant and what has expired, but no ordinary membership",
 		func() tenancy.Store {
 			w := newWrong()
-			w.saveConfig = func(ctx context.Context, t, k string, v json.RawMessage, e func(json.RawMessage) tenancy.Event) (json.RawMessage, error) {
-				_, _ = w.Store.SaveConfig(ctx, t, k, v, nil)
-				return w.Store.SaveConfig(ctx, t, k, v, e)
+			w.grantMember = w.Store.SetMember
+			return w
+		},
+	},
+	{
+		"a grant is checked, then written",
+		"memberships/of racing grants and an ordinary membership the ordinary one stays",
+		func() tenancy.Store {
+			w := newWrong()
+			w.grantMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				if old, err := w.Store.Member(ctx, u, t); err == nil && !old.IsGrant() {
+					return tenancy.ErrConflict
+				}
+				time.Sleep(20 * time.Millisecond) // the window that every check before a write has
+				return w.Store.SetMember(ctx, u, t, m)
+			}
+			return w
+		},
+	},
+	{
+		"who granted is lost",
+		"memberships/a grant comes back with who gave it, when and why",
+		func() tenancy.Store {
+			w := newWrong()
+			w.grantMember = func(ctx context.Context, u, t string, m tenancy.Member) error {
+				m.GrantedBy = ""
+				return w.Store.GrantMember(ctx, u, t, m)
+			}
+			return w
+		},
+	},
+	{
+		"expired members are not listed",
+		"memberships/members are listed by tenant and by user, page by page, in the order of bytes",
+		func() tenancy.Store {
+			return newWrong().onListMembers(func(p tenancy.MemberPage) tenancy.MemberPage {
+				p.Members = slices.DeleteFunc(p.Members, func(m tenancy.MemberRecord) bool { return m.Member.Expired(time.Now()) })
+				return p
+			})
+		},
+	},
+	{
+		"a full page of members is the last",
+		"memberships/members are listed by tenant and by user, page by page, in the order of bytes",
+		func() tenancy.Store {
+			return newWrong().onListMembers(func(p tenancy.MemberPage) tenancy.MemberPage {
+				p.Next = ""
+				return p
+			})
+		},
+	},
+	{
+		"what expires later is pruned too",
+		"memberships/what has expired is pruned, of one tenant, and nothing else",
+		func() tenancy.Store {
+			w := newWrong()
+			w.prune = func(ctx context.Context, id string, at time.Time) (int, error) {
+				return w.Store.PruneMembers(ctx, id, at.Add(time.Hour))
 			}
 			return w
 		},
@@ -538,7 +671,9 @@ var faults = []fault{
 			return newWrong().onUpdate(func(w *wrong, ctx context.Context, t tenancy.Tenant, e []tenancy.Event) (tenancy.Tenant, error) {
 				stored, err := w.Store.Update(ctx, t, e...)
 				if errors.Is(err, tenancy.ErrConflict) && len(e) > 0 {
-					_, _ = w.Store.SaveConfig(ctx, t.ID, "key", nil, func(json.RawMessage) tenancy.Event { return e[0] })
+					_ = w.Store.SaveConfig(ctx, t.ID, func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+						return tenancy.ConfigWrite{Events: e[:1]}, nil
+					})
 				}
 				return stored, err
 			})
@@ -577,23 +712,28 @@ var faults = []fault{
 // wrong is a memstore with some methods replaced.
 type wrong struct {
 	*memstore.Store
-	mu         sync.Mutex
-	lookup     func(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error)
-	create     func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
-	update     func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
-	list       func(ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error)
-	member     func(ctx context.Context, userID, tenantID string) (tenancy.Member, error)
-	setMember  func(ctx context.Context, userID, tenantID string, m tenancy.Member) error
-	saveConfig func(ctx context.Context, tenantID, key string, value json.RawMessage, event func(json.RawMessage) tenancy.Event) (json.RawMessage, error)
-	changes    func(ctx context.Context, since int64) (tenancy.Changes, error)
-	pending    func(ctx context.Context, limit int) ([]tenancy.Event, error)
+	mu          sync.Mutex
+	lookup      func(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error)
+	create      func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
+	update      func(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error)
+	list        func(ctx context.Context, o tenancy.ListOptions) (tenancy.Page, error)
+	member      func(ctx context.Context, userID, tenantID string) (tenancy.Member, error)
+	setMember   func(ctx context.Context, userID, tenantID string, m tenancy.Member) error
+	saveConfig  func(ctx context.Context, tenantID string, change changeFunc) error
+	history     func(ctx context.Context, tenantID string, o tenancy.HistoryOptions) (tenancy.HistoryPage, error)
+	grantMember func(ctx context.Context, userID, tenantID string, m tenancy.Member) error
+	listMembers func(ctx context.Context, o tenancy.MemberListOptions) (tenancy.MemberPage, error)
+	prune       func(ctx context.Context, tenantID string, at time.Time) (int, error)
+	changes     func(ctx context.Context, since int64) (tenancy.Changes, error)
+	pending     func(ctx context.Context, limit int) ([]tenancy.Event, error)
 }
 
 func newWrong() *wrong {
 	s := memstore.New()
 	return &wrong{
 		Store: s, lookup: s.Lookup, create: s.Create, update: s.Update, list: s.List,
-		member: s.Member, setMember: s.SetMember, saveConfig: s.SaveConfig, changes: s.Changes, pending: s.PendingEvents,
+		member: s.Member, setMember: s.SetMember, saveConfig: func(ctx context.Context, id string, change changeFunc) error { return s.SaveConfig(ctx, id, change) }, changes: s.Changes, pending: s.PendingEvents,
+		history: s.ConfigHistory, grantMember: s.GrantMember, listMembers: s.ListMembers, prune: s.PruneMembers,
 	}
 }
 
@@ -621,10 +761,24 @@ func (w *wrong) SetMember(ctx context.Context, userID, tenantID string, m tenanc
 	return w.setMember(ctx, userID, tenantID, m)
 }
 
-func (w *wrong) SaveConfig(ctx context.Context, tenantID, key string, value json.RawMessage,
-	event func(json.RawMessage) tenancy.Event,
-) (json.RawMessage, error) {
-	return w.saveConfig(ctx, tenantID, key, value, event)
+func (w *wrong) SaveConfig(ctx context.Context, tenantID string, change func(map[string]json.RawMessage) (tenancy.ConfigWrite, error)) error {
+	return w.saveConfig(ctx, tenantID, change)
+}
+
+func (w *wrong) ConfigHistory(ctx context.Context, tenantID string, o tenancy.HistoryOptions) (tenancy.HistoryPage, error) {
+	return w.history(ctx, tenantID, o)
+}
+
+func (w *wrong) GrantMember(ctx context.Context, userID, tenantID string, m tenancy.Member) error {
+	return w.grantMember(ctx, userID, tenantID, m)
+}
+
+func (w *wrong) ListMembers(ctx context.Context, o tenancy.MemberListOptions) (tenancy.MemberPage, error) {
+	return w.listMembers(ctx, o)
+}
+
+func (w *wrong) PruneMembers(ctx context.Context, tenantID string, at time.Time) (int, error) {
+	return w.prune(ctx, tenantID, at)
 }
 
 func (w *wrong) Changes(ctx context.Context, since int64) (tenancy.Changes, error) {
@@ -663,6 +817,31 @@ func (w *wrong) onList(fn func(w *wrong, ctx context.Context, o tenancy.ListOpti
 
 func (w *wrong) onChanges(fn func(w *wrong, ctx context.Context, since int64) (tenancy.Changes, error)) *wrong {
 	w.changes = func(ctx context.Context, since int64) (tenancy.Changes, error) { return fn(w, ctx, since) }
+	return w
+}
+
+type changeFunc = func(own map[string]json.RawMessage) (tenancy.ConfigWrite, error)
+
+func (w *wrong) onSave(fn func(w *wrong, ctx context.Context, tenantID string, change changeFunc) error) *wrong {
+	w.saveConfig = func(ctx context.Context, id string, change changeFunc) error { return fn(w, ctx, id, change) }
+	return w
+}
+
+// onWrite spoils what a change gives.
+func (w *wrong) onWrite(spoil func(tenancy.ConfigWrite) tenancy.ConfigWrite) *wrong {
+	return w.onSave(func(w *wrong, ctx context.Context, id string, change changeFunc) error {
+		return w.Store.SaveConfig(ctx, id, func(own map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+			write, err := change(own)
+			return spoil(write), err
+		})
+	})
+}
+
+func (w *wrong) onListMembers(spoil func(tenancy.MemberPage) tenancy.MemberPage) *wrong {
+	w.listMembers = func(ctx context.Context, o tenancy.MemberListOptions) (tenancy.MemberPage, error) {
+		page, err := w.Store.ListMembers(ctx, o)
+		return spoil(page), err
+	}
 	return w
 }
 

@@ -6,6 +6,9 @@ package storable
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -139,9 +142,7 @@ func journal(j *tenancy.Journal) error {
 // None means that nothing can match. A cursor that no page gave is an error.
 func Listing(opts tenancy.ListOptions) ([]tenancy.Status, error) {
 	if opts.After != "" && !IsTenantID(opts.After) { // a slug cursor also looks like an id
-		return nil, &tenancy.InvalidError{
-			Field: "cursor", Value: shorten(opts.After), Remedy: "give the Next of the page before, or nothing",
-		}
+		return nil, badCursor(opts.After)
 	}
 	if opts.Parent != "" && !IsTenantID(opts.Parent) {
 		return nil, nil
@@ -269,8 +270,65 @@ func CheckConfigValue(key string, value json.RawMessage) error {
 	return nil
 }
 
-// Member returns m as stores keep it: a copy, no empty slice, the expiry in UTC and whole
-// microseconds.
+// ConfigWrite returns w as stores keep it: the history's times in UTC and whole microseconds.
+func ConfigWrite(w tenancy.ConfigWrite) (tenancy.ConfigWrite, error) {
+	for key, value := range w.Values {
+		if err := CheckConfigKey(key); err != nil {
+			return w, err
+		}
+		if err := CheckConfigValue(key, value); err != nil {
+			return w, err
+		}
+	}
+	history := make([]tenancy.ConfigRecord, len(w.History))
+	for i, r := range w.History {
+		for _, err := range []error{
+			CheckConfigKey(r.Key), CheckConfigValue(r.Key, r.Old), CheckConfigValue(r.Key, r.New), checkText("actor", r.By, MaxKey),
+		} {
+			if err != nil {
+				return w, err
+			}
+		}
+		if r.Time.IsZero() {
+			return w, &tenancy.InvalidError{Field: "time of a record", Value: "", Remedy: "say when it was"}
+		}
+		r.Old, r.New, r.Time = slices.Clone(r.Old), slices.Clone(r.New), Time(r.Time)
+		history[i] = r
+	}
+	w.History = history
+	return w, Events(w.Events)
+}
+
+// Cursor is the place of a record in a history: the revision of its write and where it stood there.
+type Cursor struct {
+	Revision int64
+	Position int
+}
+
+func (c Cursor) String() string { return fmt.Sprintf("%d.%d", c.Revision, c.Position) }
+
+// ParseCursor reads what String wrote. "" is behind the newest record.
+func ParseCursor(s string) (Cursor, error) {
+	if s == "" {
+		return Cursor{Revision: math.MaxInt64}, nil
+	}
+	revision, position, _ := strings.Cut(s, ".")
+	var c Cursor
+	var err error
+	if c.Revision, err = strconv.ParseInt(revision, 10, 64); err == nil {
+		c.Position, err = strconv.Atoi(position)
+	}
+	if err != nil || c.String() != s {
+		return c, badCursor(s)
+	}
+	return c, nil
+}
+
+func badCursor(s string) error {
+	return &tenancy.InvalidError{Field: "cursor", Value: shorten(s), Remedy: "give the Next of the page before, or nothing"}
+}
+
+// Member returns m as stores keep it: a copy, no empty slice, times in UTC and whole microseconds.
 func Member(m tenancy.Member) (tenancy.Member, error) {
 	var roles []string
 	for _, role := range m.Roles {
@@ -281,7 +339,34 @@ func Member(m tenancy.Member) (tenancy.Member, error) {
 		}
 		roles = append(roles, role)
 	}
-	return tenancy.Member{Roles: roles, Expires: Time(m.Expires)}, nil
+	if err := checkText("reason", m.Reason, MaxText); err != nil {
+		return m, err
+	}
+	if err := checkText("actor", m.GrantedBy, MaxKey); err != nil {
+		return m, err
+	}
+	m.Roles, m.Expires, m.GrantedAt = roles, Time(m.Expires), Time(m.GrantedAt)
+	return m, nil
+}
+
+// MemberListing returns an error when a listing is not of one tenant or of one user, or has a cursor
+// that no page gave; and false when nothing can match.
+func MemberListing(opts tenancy.MemberListOptions) (bool, error) {
+	if (opts.TenantID == "") == (opts.UserID == "") {
+		return false, &tenancy.InvalidError{
+			Field: "listing", Value: shorten(opts.TenantID + opts.UserID), Remedy: "give either a tenant or a user",
+		}
+	}
+	if opts.TenantID != "" {
+		if opts.After != "" && !IsUserID(opts.After) {
+			return false, badCursor(opts.After)
+		}
+		return IsTenantID(opts.TenantID), nil
+	}
+	if opts.After != "" && !IsTenantID(opts.After) {
+		return false, badCursor(opts.After)
+	}
+	return IsUserID(opts.UserID), nil
 }
 
 // Time returns t in UTC, cut to whole microseconds, which every engine can keep. The zero

@@ -175,11 +175,16 @@ func TestAWriteThatMariaDBUndoesInADeadlockIsRepeated(t *testing.T) {
 			return err
 		},
 		"SaveConfig": func(s *sqlstore.Store, before tenancy.Tenant) error {
-			got, err := s.SaveConfig(t.Context(), before.ID, "key", json.RawMessage(`"new"`), func(got json.RawMessage) tenancy.Event {
-				return tenancy.Event{
-					ID: "e-1", Type: tenancy.TenantConfigChanged, TenantID: before.ID,
-					Config: &tenancy.ConfigChange{Key: "key", Old: got, New: json.RawMessage(`"new"`)},
-				}
+			var got json.RawMessage
+			err := s.SaveConfig(t.Context(), before.ID, func(own map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+				got = own["key"]
+				return tenancy.ConfigWrite{
+					Values: map[string]json.RawMessage{"key": json.RawMessage(`"new"`)},
+					Events: []tenancy.Event{{
+						ID: "e-1", Type: tenancy.TenantConfigChanged, TenantID: before.ID,
+						Config: &tenancy.ConfigChange{Key: "key", Old: got, New: json.RawMessage(`"new"`)},
+					}},
+				}, nil
 			})
 			if err == nil && string(got) != string(old) {
 				return fmt.Errorf("the former value is %s", got)
@@ -194,7 +199,10 @@ func TestAWriteThatMariaDBUndoesInADeadlockIsRepeated(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.SaveConfig(t.Context(), before.ID, "key", old, nil); err != nil {
+			err = store.SaveConfig(t.Context(), before.ID, func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+				return tenancy.ConfigWrite{Values: map[string]json.RawMessage{"key": old}}, nil
+			})
+			if err != nil {
 				t.Fatal(err)
 			}
 			tx := heavy(t, db, before.ID)

@@ -60,7 +60,7 @@ func empty(t *testing.T, e engine, store *sqlstore.Store, db *sql.DB) {
 		t.Fatal(err)
 	}
 	statements := []string{"UPDATE " + e.table("meta") + " SET revision = 0"}
-	for _, table := range []string{"names", "memberships", "config", "changes", "outbox", "tenants"} {
+	for _, table := range []string{"names", "memberships", "config", "config_history", "changes", "outbox", "tenants"} {
 		statements = append(statements, "DELETE FROM "+e.table(table))
 	}
 	for _, statement := range statements {
@@ -92,18 +92,32 @@ func (p pair) step(step int, known map[string]tenancy.Tenant) {
 		p.same("Update", func(c catalogue) any { return result(c.Update(p.ctx, t, event)) })
 	case 6:
 		user, m := name.Draw(r, "user"), tenancy.Member{Roles: rapid.SliceOfN(name, 0, 3).Draw(r, "roles")}
-		p.same("SetMember", func(c catalogue) any { return kind(c.SetMember(p.ctx, user, id, m)) })
+		grant := tenancy.Member{Roles: m.Roles, Expires: now(step + 9), Reason: "r", GrantedBy: user, GrantedAt: now(step)}
+		m.Expires = rapid.SampledFrom([]time.Time{{}, now(step - 1), now(step + 5)}).Draw(r, "expiry")
+		if rapid.Bool().Draw(r, "grants") {
+			p.same("GrantMember", func(c catalogue) any { return kind(c.GrantMember(p.ctx, user, id, grant)) })
+		} else {
+			p.same("SetMember", func(c catalogue) any { return kind(c.SetMember(p.ctx, user, id, m)) })
+		}
 	case 7:
+		if rapid.Bool().Draw(r, "prunes") {
+			p.same("PruneMembers", func(c catalogue) any { return result(c.PruneMembers(p.ctx, id, now(step))) })
+		}
 		user := name.Draw(r, "user")
 		p.same("RemoveMember", func(c catalogue) any { return kind(c.RemoveMember(p.ctx, user, id)) })
 	case 8:
 		key := name.Draw(r, "key")
 		value := rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`1`), json.RawMessage(`{"a":[null]}`)}).Draw(r, "value")
 		p.same("SaveConfig", func(c catalogue) any {
-			return result(c.SaveConfig(p.ctx, id, key, value, func(old json.RawMessage) tenancy.Event {
+			return kind(c.SaveConfig(p.ctx, id, func(own map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
 				e := event
-				e.Config = &tenancy.ConfigChange{Key: key, Old: old, New: value}
-				return e
+				e.Config = &tenancy.ConfigChange{Key: key, Old: own[key], New: value}
+				return tenancy.ConfigWrite{
+					Values: map[string]json.RawMessage{key: value, "other": value}, Events: []tenancy.Event{e},
+					History: []tenancy.ConfigRecord{
+						{ConfigChange: *e.Config, By: key, Time: now(step)}, {ConfigChange: tenancy.ConfigChange{Key: "other", New: value}, Time: now(step)},
+					},
+				}, nil
 			}))
 		})
 	case 9:
@@ -115,6 +129,8 @@ func (p pair) step(step int, known map[string]tenancy.Tenant) {
 		known[t.ID] = t
 	}
 }
+
+func now(step int) time.Time { return time.Date(2024, 1, 1, 0, 0, step, 0, time.UTC) }
 
 func (p pair) drawTenant(id string) tenancy.Tenant {
 	slug := rapid.SampledFrom([]string{"a", "b", "c", "d", "A"}).Draw(p.r, "slug")
@@ -138,6 +154,17 @@ func (p pair) compareAll() {
 			p.same("Lookup("+ref.String()+")", func(c catalogue) any { return result(c.Lookup(p.ctx, ref)) })
 		}
 		p.same("LoadConfig("+name+")", func(c catalogue) any { return result(c.LoadConfig(p.ctx, name)) })
+		p.same("ConfigHistory("+name+")", func(c catalogue) any {
+			first, err := c.ConfigHistory(p.ctx, name, tenancy.HistoryOptions{Limit: 3})
+			rest, restErr := c.ConfigHistory(p.ctx, name, tenancy.HistoryOptions{After: first.Next})
+			return []any{result(first, err), result(rest, restErr)}
+		})
+		p.same("ListMembers of tenant "+name, func(c catalogue) any {
+			return result(c.ListMembers(p.ctx, tenancy.MemberListOptions{TenantID: name, Limit: 2}))
+		})
+		p.same("ListMembers of user "+name, func(c catalogue) any {
+			return result(c.ListMembers(p.ctx, tenancy.MemberListOptions{UserID: name, After: "a"}))
+		})
 		for _, user := range []string{"a", "b", "B"} {
 			p.same("Member("+user+", "+name+")", func(c catalogue) any { return result(c.Member(p.ctx, user, name)) })
 		}

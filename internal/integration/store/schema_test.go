@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"strings"
@@ -25,9 +26,15 @@ func calls(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, errs["Update"] = s.Update(ctx, anyTenant)
 	_, errs["List"] = s.List(ctx, tenancy.ListOptions{})
 	_, errs["LoadConfig"] = s.LoadConfig(ctx, "id-acme")
-	_, errs["SaveConfig"] = s.SaveConfig(ctx, "id-acme", "key", nil, nil)
+	errs["SaveConfig"] = s.SaveConfig(ctx, "id-acme", func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+		return tenancy.ConfigWrite{}, nil
+	})
+	_, errs["ConfigHistory"] = s.ConfigHistory(ctx, "id-acme", tenancy.HistoryOptions{})
 	_, errs["Member"] = s.Member(ctx, "alice", "id-acme")
 	errs["SetMember"] = s.SetMember(ctx, "alice", "id-acme", tenancy.Member{})
+	errs["GrantMember"] = s.GrantMember(ctx, "bob", "id-acme", tenancy.Member{Reason: "r", GrantedAt: time.Now()})
+	_, errs["ListMembers"] = s.ListMembers(ctx, tenancy.MemberListOptions{UserID: "alice"})
+	_, errs["PruneMembers"] = s.PruneMembers(ctx, "id-acme", time.Now())
 	errs["RemoveMember"] = s.RemoveMember(ctx, "alice", "id-acme")
 	_, errs["Changes"] = s.Changes(ctx, 0)
 	_, errs["PendingEvents"] = s.PendingEvents(ctx, 1)
