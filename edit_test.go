@@ -184,7 +184,9 @@ func TestTheHistorySaysWho(t *testing.T) {
 func TestOverridesWithoutAStoreNameTheRemedy(t *testing.T) {
 	t.Parallel()
 	tn := must[*tenancy.Tenancy](t)(tenancy.New(tenancy.Config{Directory: tenancy.DirectoryFunc(
-		func(context.Context, tenancy.Ref) (tenancy.Tenant, error) { return tenancy.Tenant{}, tenancy.ErrNotFound },
+		func(context.Context, tenancy.Ref) (tenancy.Tenant, error) {
+			return tenancy.Tenant{}, tenancy.ErrNotFound
+		},
 	)}))
 	o, ctx := tn.Overrides(), t.Context()
 	_, ownErr := o.Own(ctx, "t")
