@@ -147,9 +147,13 @@ func (s *Store) ConfigHistory(ctx context.Context, tenantID string, opts tenancy
 		return page, nil
 	}
 	limit := opts.PageLimit()
-	rows, err := s.db.QueryContext(ctx, s.query(`SELECT name, old_value, new_value, changed_by, changed_at, revision, position
-		FROM tenancy.config_history WHERE tenant_id = ? AND revision <= ? AND (revision < ? OR position < ?)
-		ORDER BY tenant_id DESC, revision DESC, position DESC LIMIT ?`),
+	from := " FROM tenancy.config_history"
+	if s.dialect.forceIndex {
+		from += " FORCE INDEX (PRIMARY)"
+	}
+	rows, err := s.db.QueryContext(ctx, s.query(`SELECT name, old_value, new_value, changed_by, changed_at, revision, position`+from+
+		` WHERE tenant_id = ? AND revision > 0 AND revision <= ? AND (revision < ? OR position < ?)
+		ORDER BY revision DESC, position DESC LIMIT ?`),
 		tenantID, after.Revision, after.Revision, after.Position, limit+1)
 	if err != nil {
 		return fail(err)
