@@ -182,16 +182,24 @@ var table = []entry{
 		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.SlugQuarantine }),
 	},
 	{
+		Key{"lifecycle.max_grant", typeSeconds, "86400", "How long support access may be granted for at most; 0 refuses all."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Lifecycle.MaxGrant }),
+	},
+	{
 		Key{"overrides.cache_ttl", typeSeconds, "60", "How long a tenant's overrides are cached; 0 switches the cache off."},
 		seconds(func(c *tenancy.Config) *time.Duration { return &c.Overrides.CacheTTL }),
 	},
 	{
-		Key{"overrides.defaults", typeMap, "{}", "The values of keys that a tenant has not set."},
+		Key{"overrides.defaults", typeMap, "{}", "The values of keys that neither a tenant nor its plan has set."},
 		func(v *value, c *tenancy.Config) {
 			if m, ok := v.anyMap(); ok {
 				c.Overrides.Defaults = m
 			}
 		},
+	},
+	{
+		Key{"overrides.plans", typeMap, "{}", "The values of keys by plan, for tenants that have not set them. A tenant's plan is its metadata's plan."},
+		plans,
 	},
 	{
 		Key{"integration.cache_key_prefix", typeBoolean, "true", "False switches off tenantcache: New then refuses. Keys are never written without the prefix t:{tenant_id}:."},

@@ -116,6 +116,7 @@ tenancy:
     archive_grace: 0
     auto_purge: true
     slug_quarantine: 24h
+    max_grant: 8h
   overrides:
     cache_ttl: 0
     defaults:
@@ -125,6 +126,9 @@ tenancy:
       beta: true
       limits: {daily: [1, two, null]}
       since: 2020-01-01
+    plans:
+      gold: {max_users: 500, theme: gold}
+      free: {}
   integration:
     cache_key_prefix: false
     sql_context_bridge: false
@@ -144,12 +148,12 @@ func everyField() tenancy.Config {
 		},
 		Lifecycle: tenancy.LifecycleConfig{
 			IsolationStrategy: "sharded", NoAutoProvision: true, ReservedSlugs: []string{"status-page"},
-			Async: true, NoRunner: true, Workers: 9, Lease: 20 * time.Second, GiveUpAfter: time.Hour, ArchiveGrace: -1, AutoPurge: true, SlugQuarantine: 24 * time.Hour,
+			Async: true, NoRunner: true, Workers: 9, Lease: 20 * time.Second, GiveUpAfter: time.Hour, ArchiveGrace: -1, AutoPurge: true, SlugQuarantine: 24 * time.Hour, MaxGrant: 8 * time.Hour,
 		},
 		Overrides: tenancy.OverridesConfig{CacheTTL: -1, Defaults: map[string]any{
 			"max_users": int64(50), "ratio": 0.5, "theme": "dark", "beta": true,
 			"limits": map[string]any{"daily": []any{int64(1), "two", nil}}, "since": "2020-01-01",
-		}},
+		}, Plans: map[string]map[string]any{"gold": {"max_users": int64(500), "theme": "gold"}, "free": {}}},
 		Integration: tenancy.IntegrationConfig{NoCacheKeyPrefix: true, NoSQLContextBridge: true},
 	}
 }
@@ -267,9 +271,9 @@ func TestB18DocumentedDefaultsAreTheZeroConfiguration(t *testing.T) {
 		},
 		Lifecycle: tenancy.LifecycleConfig{
 			IsolationStrategy: "row_level", ReservedSlugs: []string{}, Workers: 4, Lease: 30 * time.Second, GiveUpAfter: -1,
-			ArchiveGrace: 720 * time.Hour, SlugQuarantine: 720 * time.Hour,
+			ArchiveGrace: 720 * time.Hour, SlugQuarantine: 720 * time.Hour, MaxGrant: 24 * time.Hour,
 		},
-		Overrides: tenancy.OverridesConfig{CacheTTL: 60 * time.Second, Defaults: map[string]any{}},
+		Overrides: tenancy.OverridesConfig{CacheTTL: 60 * time.Second, Defaults: map[string]any{}, Plans: map[string]map[string]any{}},
 	}
 	same(t, got, want)
 }
@@ -504,6 +508,7 @@ func TestProblemsInFiles(t *testing.T) {
   overrides:
     cache_ttl: 999999999999
     defaults: {x: 0x1F, y: .nan, z: !!binary aGk=, "": 1, w: null, v: !thing t}
+    plans: {gold: [1], free: {x: 0x1F, "": 1}, "": {a: 1}, none: null}
 `, []string{
 			`application.yaml:2: enabled: "true" is not a boolean: write true or false`,
 			`application.yaml:4: resolution.resolvers: "header" does not fit: write a list such as ["header"]`,
@@ -532,6 +537,11 @@ func TestProblemsInFiles(t *testing.T) {
 			`application.yaml:23: overrides.defaults.x: "0x1F" is not a number that JSON can carry: write it in decimal digits`,
 			`application.yaml:23: overrides.defaults.y: ".nan" is not a number that JSON can carry`,
 			`application.yaml:23: overrides.defaults.z: has the YAML tag !!binary: write a plain value`,
+			`application.yaml:24: overrides.plans: has an empty key`,
+			`application.yaml:24: overrides.plans.free: has an empty key`,
+			`application.yaml:24: overrides.plans.free.x: "0x1F" is not a number that JSON can carry: write it in decimal digits`,
+			`application.yaml:24: overrides.plans.gold: a list does not fit: write a map such as {"max_users": 50}`,
+			`application.yaml:24: overrides.plans.none: null does not fit: write a map such as {"max_users": 50}`,
 		}},
 		"variables that are not set": {"tenancy:\n  resolution:\n    header_name: ${NOPE}\n    jwt_claim_key: a${}\n    path_pattern: /${A\n    resolvers:\n      - header\n      - ${NOPE}\n", []string{
 			"application.yaml:3: resolution.header_name: the variable NOPE is not set: set it, or write ${NOPE:default}",

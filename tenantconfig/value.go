@@ -323,6 +323,19 @@ func issuerTenants(v *value, cfg *tenancy.Config) {
 	cfg.Resolution.IssuerTenants = m
 }
 
+func plans(v *value, cfg *tenancy.Config) {
+	if !v.ready() || !v.structured(yaml.MappingNode, `a map such as {"gold": {"max_users": 50}}`) {
+		return
+	}
+	m := map[string]map[string]any{}
+	v.fields(func(plan string, item *value) {
+		if values, ok := item.anyMap(); ok {
+			m[plan] = values
+		}
+	})
+	cfg.Overrides.Plans = m
+}
+
 // anyMap returns a map of values as JSON knows them; whole numbers are int64.
 func (v *value) anyMap() (map[string]any, bool) {
 	if !v.ready() || !v.structured(yaml.MappingNode, `a map such as {"max_users": 50}`) {
