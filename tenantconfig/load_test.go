@@ -232,6 +232,8 @@ func TestEveryKeyFromVariables(t *testing.T) {
 		"LEX_TENANCY__LIFECYCLE__SLUG_QUARANTINE=24h",
 		"LEX_TENANCY__OVERRIDES__CACHE_TTL=0",
 		`LEX_TENANCY__OVERRIDES__DEFAULTS={"max_users":50,"ratio":0.5,"theme":"dark","beta":true,"limits":{"daily":[1,"two",null]},"since":"2020-01-01"}`,
+		`LEX_TENANCY__OVERRIDES__PLANS={"gold":{"max_users":500,"theme":"gold"},"free":{}}`,
+		"LEX_TENANCY__LIFECYCLE__MAX_GRANT=8h",
 		"LEX_TENANCY__INTEGRATION__CACHE_KEY_PREFIX=false",
 		"LEX_TENANCY__INTEGRATION__SQL_CONTEXT_BRIDGE=false",
 	}}
