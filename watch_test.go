@@ -191,6 +191,7 @@ func equal(a, b []int) bool {
 func TestWatchMissesNoChangeWhileItsLoopWorks(t *testing.T) {
 	onNodes(t, true, func(t *testing.T, a, b *tenancy.Tenancy, _ *failing) {
 		var seen []int
+		began := time.Now()
 		for n, err := range seats.Watch(t.Context(), b.Overrides(), "t1") {
 			if err != nil {
 				t.Fatal(err)
@@ -205,6 +206,9 @@ func TestWatchMissesNoChangeWhileItsLoopWorks(t *testing.T) {
 		}
 		if !equal(seen, []int{5, 6, 7, 8, 9}) {
 			t.Errorf("seen %v", seen)
+		}
+		if took := time.Since(began); took > 0 { // of simulated time
+			t.Errorf("it took %v", took)
 		}
 	})
 }
