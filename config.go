@@ -58,8 +58,9 @@ type Config struct {
 	// PlanOf names a tenant's plan among Overrides.Plans; "" is none. It must not change the tenant.
 	// Defaults to the tenant's Metadata["plan"].
 	PlanOf func(t Tenant) string
-	// SealingKeys seal the tenants' secrets: the first seals, all open. To rotate, put a new one in
-	// front on every node, call [Overrides.Reseal] for every tenant, and take the old one away.
+	// SealingKeys seal the tenants' secrets: the first seals, all open. To rotate, add a new one on
+	// every node, then put it in front, call [Overrides.Reseal] for every tenant, and take the old one
+	// away.
 	SealingKeys []SealingKey
 	// Resolvers are resolvers made in code. When Resolution.Resolvers is empty they are the
 	// chain, in this order; else that list places them by name, beside the built-in ones.
