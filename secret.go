@@ -70,6 +70,9 @@ func (k SealingKey) ID() string { return k.id }
 // String returns the key's id.
 func (k SealingKey) String() string { return "sealing key " + k.id }
 
+// MarshalText returns the key's id, in JSON and other encodings too.
+func (k SealingKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // sealer seals with the first key and opens with all.
 type sealer []SealingKey
 
