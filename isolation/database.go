@@ -20,7 +20,9 @@ type databaseServer interface {
 	checkOwnDatabase(t tenancy.Tenant) error
 	routeDatabase(p tenancy.Placement, r *Route) error
 	placeDatabase(t tenancy.Tenant) (name string, err error)
-	provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	provisionDatabase(ctx context.Context, t tenancy.Tenant) error
+	migrateDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	manifestDatabase(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error)
 	deprovisionDatabase(ctx context.Context, t tenancy.Tenant) error
 }
 
@@ -66,13 +68,31 @@ func (p perDatabase) Place(_ context.Context, s Server, t tenancy.Tenant) (tenan
 	return tenancy.Placement{Database: name}, err
 }
 
-// Provision makes the database and migrates it.
-func (p perDatabase) Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
+// Provision makes the database and its login.
+func (p perDatabase) Provision(ctx context.Context, s Server, t tenancy.Tenant) error {
 	databases, err := p.of(s, t)
 	if err != nil {
+		return err
+	}
+	return databases.provisionDatabase(ctx, t)
+}
+
+// Migrate migrates the database.
+func (p perDatabase) Migrate(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
+	databases, err := p.of(s, t)
+	if err != nil || m == nil {
 		return 0, err
 	}
-	return databases.provisionDatabase(ctx, t, m)
+	return databases.migrateDatabase(ctx, t, m)
+}
+
+// Manifest lists the database, its tables and its login.
+func (p perDatabase) Manifest(ctx context.Context, s Server, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	databases, err := p.of(s, t)
+	if err != nil {
+		return nil, err
+	}
+	return databases.manifestDatabase(ctx, t)
 }
 
 // Deprovision drops the database.

@@ -289,48 +289,82 @@ func (m MariaDB) route(database string, r *Route) {
 	}
 }
 
-func (m MariaDB) provisionSchema(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
-	return m.provision(ctx, t, t.Placement.Schema, mig)
+func (m MariaDB) provisionSchema(ctx context.Context, t tenancy.Tenant) error {
+	return m.provision(ctx, t, t.Placement.Schema)
 }
 
-func (m MariaDB) provisionDatabase(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
-	return m.provision(ctx, t, t.Placement.Database, mig)
+func (m MariaDB) provisionDatabase(ctx context.Context, t tenancy.Tenant) error {
+	return m.provision(ctx, t, t.Placement.Database)
 }
 
-// provision makes the database, then who may use it, then the tables. Each step may be repeated.
-func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string, mig Migrator) (int64, error) {
+// provision makes the database, then who may use it. Each step may be repeated.
+func (m MariaDB) provision(ctx context.Context, t tenancy.Tenant, name string) error {
 	if err := tenancy.CheckID(t.ID); err != nil { // which becomes part of a statement
-		return 0, err
+		return err
 	}
 	admin, err := m.migrator("")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer admin.Close()
 	if _, err := admin.ExecContext(ctx, dialect.CreateMariaDBDatabase(name, mark(t))); err != nil {
-		return 0, err
+		return err
 	}
 	if err := checkMark(ctx, admin, dialect.MariaDBMark, name, t); err != nil {
-		return 0, err
+		return err
 	}
 	login := dialect.MariaDBLogin(name)
 	for _, statement := range dialect.OpenMariaDBDatabase(name, login, derivePassword(m.Key, login)) {
 		if _, err := admin.ExecContext(ctx, statement); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	if err := m.proveWall(ctx, name); err != nil {
-		return 0, err
-	}
-	if mig == nil {
-		return 0, nil
-	}
+	return m.proveWall(ctx, name)
+}
+
+func (m MariaDB) migrateSchema(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
+	return m.migrate(ctx, t, t.Placement.Schema, mig)
+}
+
+func (m MariaDB) migrateDatabase(ctx context.Context, t tenancy.Tenant, mig Migrator) (int64, error) {
+	return m.migrate(ctx, t, t.Placement.Database, mig)
+}
+
+func (m MariaDB) migrate(ctx context.Context, t tenancy.Tenant, name string, mig Migrator) (int64, error) {
 	own, err := m.migrator(name)
 	if err != nil {
 		return 0, err
 	}
 	defer own.Close()
 	return mig.Migrate(ctx, Target{DB: own, Engine: EngineMariaDB, Tenant: t.ID, Name: name})
+}
+
+func (m MariaDB) manifestSchema(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	return m.manifest(ctx, t, t.Placement.Schema)
+}
+
+func (m MariaDB) manifestDatabase(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	return m.manifest(ctx, t, t.Placement.Database)
+}
+
+func (m MariaDB) manifest(ctx context.Context, t tenancy.Tenant, name string) ([]tenancy.ManifestItem, error) {
+	admin, err := m.migrator("")
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	login := dialect.MariaDBLogin(name)
+	switch err := checkMark(ctx, admin, dialect.MariaDBMark, name, t); {
+	case errors.Is(err, ErrMissing):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	items, err := manifestTables(ctx, admin, dialect.MariaDBTablesOf, name)
+	if err != nil {
+		return nil, err
+	}
+	return append(items, tenancy.ManifestItem{Kind: itemDatabase, Name: name}, tenancy.ManifestItem{Kind: itemRole, Name: login}), nil
 }
 
 // proveWall logs in as the tenant and fails unless its own database is all it can see of the

@@ -247,32 +247,83 @@ func (m MariaDB) checkRowsLogin(ctx context.Context, app *sql.DB) error {
 }
 
 // provisionRows writes down whose the login will be, then makes it. Each step may be repeated.
-func (m MariaDB) provisionRows(ctx context.Context, t tenancy.Tenant, mig Migrator) (version int64, err error) {
+func (m MariaDB) provisionRows(ctx context.Context, t tenancy.Tenant) error {
 	db, err := m.ownRows(t)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer db.Close()
 	if err := m.checkRows(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	wall := m.Rows.wall()
 	login := dialect.MariaDBLogin(t.Placement.Schema)
 	if _, err := db.ExecContext(ctx, wall.BindLogin(), login, t.ID); err != nil {
-		return 0, err
+		return err
 	}
 	if err := checkMark(ctx, db, wall.LoginMark(markPrefix), login, t); err != nil {
-		return 0, err
+		return err
 	}
 	for _, statement := range wall.CreateLogin(login, derivePassword(m.Key, login)) {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	if err := m.proveRows(ctx, t); err != nil || mig == nil {
+	return m.proveRows(ctx, t)
+}
+
+func (m MariaDB) versionRows(ctx context.Context, mig Migrator) (int64, error) {
+	db, err := m.migrator(m.Rows.Base)
+	if err != nil {
 		return 0, err
 	}
+	defer db.Close()
 	return mig.Version(ctx, Target{DB: db, Engine: EngineMariaDB})
+}
+
+// manifestRows counts as the migrator: the tables have no wall of their own.
+func (m MariaDB) manifestRows(ctx context.Context, t tenancy.Tenant) (items []tenancy.ManifestItem, err error) {
+	db, err := m.ownRows(t)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	wall := m.Rows.wall()
+	err = m.Rows.alone(ctx, db, func(conn *sql.Conn) error {
+		b, err := m.Rows.read(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if err := refuseUnlisted(m.Rows.findUnlisted(b)); err != nil {
+			return err
+		}
+		tables, err := m.Rows.tables(b)
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			if table.Column == "" {
+				continue
+			}
+			item := tenancy.ManifestItem{Kind: itemRows, Name: m.Rows.Base + "." + table.Name}
+			if err := conn.QueryRowContext(ctx, wall.CountTenant(table), t.ID, t.ID).Scan(&item.Rows); err != nil {
+				return fmt.Errorf("count the rows of %q: %w", table.Name, err)
+			}
+			items = append(items, item)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	login := dialect.MariaDBLogin(t.Placement.Schema)
+	switch err := checkMark(ctx, db, wall.LoginMark(markPrefix), login, t); {
+	case err == nil:
+		items = append(items, tenancy.ManifestItem{Kind: itemRole, Name: login})
+	case !errors.Is(err, ErrMissing):
+		return nil, err
+	}
+	return items, nil
 }
 
 // ownRows opens the tables as the migrator, when the placement is one that was chosen for the tenant.

@@ -384,6 +384,18 @@ func (r *MariaDBRows) Verify(ctx context.Context, db *sql.DB) (Report, error) {
 	return report, nil
 }
 
+// findUnlisted finds tables that are in no list.
+func (r *MariaDBRows) findUnlisted(b *mariaDBBase) []Finding {
+	var all []Finding
+	for _, name := range sortedKeys(b.tables) {
+		_, walled := r.Tables[name]
+		if !walled && !slices.Contains(r.Shared, name) && !slices.Contains(dialect.MariaDBOwnTables, name) {
+			all = append(all, Finding{unlisted, "table " + r.Base + "." + name, "nobody has said whether tenants' rows are in it", "name it in MariaDB.Rows.Tables or Shared"})
+		}
+	}
+	return all
+}
+
 // findTables finds tables that the wall cannot hold.
 func (r *MariaDBRows) findTables(b *mariaDBBase) []Finding {
 	var all []Finding

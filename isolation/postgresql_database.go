@@ -103,41 +103,84 @@ func (p PostgreSQL) routeDatabase(at tenancy.Placement, r *Route) error {
 	return nil
 }
 
-func (p PostgreSQL) provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+// provisionDatabase makes the database, its login, and who may do what in it.
+func (p PostgreSQL) provisionDatabase(ctx context.Context, t tenancy.Tenant) error {
 	admin, err := p.migrator()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer admin.Close()
 	name := t.Placement.Database
 	if err := p.createDatabase(ctx, admin, t); err != nil {
-		return 0, err
+		return err
 	}
 	verifier, err := scramVerifier(derivePassword(p.Databases.Key, name))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	script, err := dialect.OpenDatabase(name, mark(t), verifier)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := runAlone(ctx, admin, script); err != nil {
-		return 0, errors.New(withoutStatement(err)) // which has the verifier
+		return errors.New(withoutStatement(err)) // which has the verifier
 	}
+	own, err := p.ownDatabase(name)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	return runAlone(ctx, own, dialect.FillDatabase(name))
+}
+
+// ownDatabase opens a tenant's database as the migrator.
+func (p PostgreSQL) ownDatabase(name string) (*sql.DB, error) {
 	connector, err := p.Databases.Open(Login{Database: name})
+	if err != nil {
+		return nil, err
+	}
+	own := sql.OpenDB(connector)
+	own.SetMaxOpenConns(2)
+	return own, nil
+}
+
+func (p PostgreSQL) migrateDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+	name := t.Placement.Database
+	own, err := p.ownDatabase(name)
 	if err != nil {
 		return 0, err
 	}
-	own := sql.OpenDB(connector)
 	defer own.Close()
-	own.SetMaxOpenConns(2)
-	if err := runAlone(ctx, own, dialect.FillDatabase(name)); err != nil {
-		return 0, err
-	}
-	if m == nil {
-		return 0, nil
-	}
 	return m.Migrate(ctx, Target{DB: own, Engine: EnginePostgreSQL, Tenant: t.ID, Name: name})
+}
+
+func (p PostgreSQL) manifestDatabase(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	admin, err := p.migrator()
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	name := t.Placement.Database
+	switch err := checkMark(ctx, admin, dialect.DatabaseMark, name, t); {
+	case errors.Is(err, ErrMissing):
+		items, err := itemIf(ctx, admin, nil, itemDatabase, name, dialect.DatabaseExists, name)
+		if err != nil {
+			return nil, err
+		}
+		return itemIf(ctx, admin, items, itemRole, name, dialect.RoleExists, name)
+	case err != nil:
+		return nil, err
+	}
+	own, err := p.ownDatabase(name)
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	items, err := manifestTables(ctx, own, dialect.AllTables)
+	if err != nil {
+		return nil, err
+	}
+	return itemIf(ctx, admin, append(items, tenancy.ManifestItem{Kind: itemDatabase, Name: name}), itemRole, name, dialect.RoleExists, name)
 }
 
 // createDatabase makes the database unless it is there. A database of this name without a mark is

@@ -34,11 +34,12 @@ func (p PostgreSQL) routeRows(t *tenancy.Tenant, r *Route) error {
 	return nil
 }
 
-func (p PostgreSQL) provisionRows(ctx context.Context, _ tenancy.Tenant, m Migrator) (int64, error) {
-	if err := p.checkRows(ctx); err != nil {
-		return 0, err
-	}
-	if m == nil || p.Migrator == nil {
+func (p PostgreSQL) provisionRows(ctx context.Context, _ tenancy.Tenant) error {
+	return p.checkRows(ctx)
+}
+
+func (p PostgreSQL) versionRows(ctx context.Context, m Migrator) (int64, error) {
+	if p.Migrator == nil {
 		return 0, nil
 	}
 	db, err := p.migrator()
@@ -50,6 +51,16 @@ func (p PostgreSQL) provisionRows(ctx context.Context, _ tenancy.Tenant, m Migra
 }
 
 func (p PostgreSQL) deprovisionRows(ctx context.Context, t tenancy.Tenant) error {
+	return p.boundRows(ctx, t, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, dialect.DeleteTenant(p.RLS.tables()), t.ID); err != nil {
+			return fmt.Errorf("delete the rows: %w", err)
+		}
+		return nil
+	})
+}
+
+// boundRows runs fn as the application, inside the tenant.
+func (p PostgreSQL) boundRows(ctx context.Context, t tenancy.Tenant, fn func(tx *sql.Tx) error) error {
 	if t.ID == "" {
 		return errors.New("the tenant has no id")
 	}
@@ -67,10 +78,34 @@ func (p PostgreSQL) deprovisionRows(ctx context.Context, t tenancy.Tenant) error
 	if _, err := tx.ExecContext(ctx, bind); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	if _, err := tx.ExecContext(ctx, dialect.DeleteTenant(p.RLS.tables()), t.ID); err != nil {
-		return fmt.Errorf("delete the rows: %w", err)
+	if err := fn(tx); err != nil {
+		return err
 	}
 	return tx.Commit()
+}
+
+// manifestRows counts as the tenant itself, so that the wall bounds what it sees.
+func (p PostgreSQL) manifestRows(ctx context.Context, t tenancy.Tenant) (items []tenancy.ManifestItem, err error) {
+	app := sql.OpenDB(p.App)
+	defer app.Close()
+	report, err := p.RLS.Verify(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseUnlisted(report.Findings); err != nil {
+		return nil, err
+	}
+	err = p.boundRows(ctx, t, func(tx *sql.Tx) error {
+		for _, table := range p.RLS.tables() {
+			item := tenancy.ManifestItem{Kind: itemRows, Name: table.String()}
+			if err := tx.QueryRowContext(ctx, dialect.CountTenant(table), t.ID).Scan(&item.Rows); err != nil {
+				return fmt.Errorf("count the rows of %s: %w", table, err)
+			}
+			items = append(items, item)
+		}
+		return nil
+	})
+	return items, err
 }
 
 // setupRows migrates the shared tables and walls them.

@@ -83,33 +83,55 @@ func (p PostgreSQL) setupSchemas(ctx context.Context) error {
 	return runAlone(ctx, db, script)
 }
 
-// provisionSchema makes the schema and its role in one transaction, then the tables.
-func (p PostgreSQL) provisionSchema(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+// provisionSchema makes the schema and its role in one transaction.
+func (p PostgreSQL) provisionSchema(ctx context.Context, t tenancy.Tenant) error {
 	db, err := p.migrator()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer db.Close()
 	name := t.Placement.Schema
 	if err := p.ownSchema(ctx, db, t); err != nil && !errors.Is(err, ErrMissing) {
-		return 0, err
+		return err
 	}
 	script, err := dialect.CreateSchema(dialect.Schema{
 		Name: name, Mark: mark(t), Group: p.Schemas.group(), App: p.Schemas.Roles.App, System: p.Schemas.Roles.System,
 	})
 	if err != nil {
+		return err
+	}
+	return runAlone(ctx, db, script)
+}
+
+func (p PostgreSQL) migrateSchema(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+	if _, err := p.migrator(); err != nil {
 		return 0, err
 	}
-	if err := runAlone(ctx, db, script); err != nil {
-		return 0, err
-	}
-	if m == nil {
-		return 0, nil
-	}
+	name := t.Placement.Schema
 	own := sql.OpenDB(inSchema{p.Migrator, name})
 	defer own.Close()
 	own.SetMaxOpenConns(2)
 	return m.Migrate(ctx, Target{DB: own, Engine: EnginePostgreSQL, Tenant: t.ID, Name: name})
+}
+
+func (p PostgreSQL) manifestSchema(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	db, err := p.migrator()
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	name := t.Placement.Schema
+	switch err := p.ownSchema(ctx, db, t); {
+	case errors.Is(err, ErrMissing):
+		return itemIf(ctx, db, nil, itemRole, name, dialect.RoleExists, name)
+	case err != nil:
+		return nil, err
+	}
+	items, err := manifestTables(ctx, db, dialect.TablesOf, name)
+	if err != nil {
+		return nil, err
+	}
+	return itemIf(ctx, db, append(items, tenancy.ManifestItem{Kind: itemSchema, Name: name}), itemRole, name, dialect.RoleExists, name)
 }
 
 func (p PostgreSQL) deprovisionSchema(ctx context.Context, t tenancy.Tenant) error {

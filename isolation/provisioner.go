@@ -9,7 +9,11 @@ import (
 	"lexigram.dev/tenancy"
 )
 
-var _ tenancy.Provisioner = (*Provisioner)(nil)
+var (
+	_ tenancy.Provisioner = (*Provisioner)(nil)
+	_ tenancy.Stepper     = (*Provisioner)(nil)
+	_ tenancy.Manifester  = (*Provisioner)(nil)
+)
 
 // Provisioner gives tenants their place on the servers of a [DB]. Its methods are idempotent
 // and may be called concurrently.
@@ -53,15 +57,56 @@ func (p *Provisioner) Place(ctx context.Context, t tenancy.Tenant) (tenancy.Plac
 // and fails otherwise; on MariaDB it makes the tenant's login. For database it makes the tenant's
 // database and migrates it.
 func (p *Provisioner) Provision(ctx context.Context, t tenancy.Tenant) (tenancy.Placement, error) {
-	strategy, server, placement, err := p.placed(t)
-	if err == nil {
+	for _, step := range p.ProvisionSteps() {
+		if err := step.Run(ctx, &t); err != nil {
+			return t.Placement, &tenancy.ProvisionError{TenantID: t.ID, Step: "provision", Err: err}
+		}
+	}
+	return t.Placement, nil
+}
+
+// ProvisionSteps returns the parts of [Provisioner.Provision]: place makes what the tenant's data lives
+// in, migrate makes the application's tables there.
+func (p *Provisioner) ProvisionSteps() []tenancy.Step {
+	place := func(ctx context.Context, t *tenancy.Tenant) error {
+		strategy, server, placement, err := p.placed(*t)
+		if err != nil {
+			return err
+		}
 		t.Placement = placement
-		placement.SchemaVersion, err = strategy.Provision(ctx, server, t, p.migrator)
+		return strategy.Provision(ctx, server, *t)
 	}
+	migrate := func(ctx context.Context, t *tenancy.Tenant) error {
+		strategy, server, placement, err := p.placed(*t)
+		if err != nil {
+			return err
+		}
+		t.Placement = placement
+		version, err := strategy.Migrate(ctx, server, *t, p.migrator)
+		if err == nil {
+			t.Placement.SchemaVersion = version
+		}
+		return err
+	}
+	return []tenancy.Step{{Name: "place", Run: place}, {Name: "migrate", Run: migrate}}
+}
+
+// DeprovisionSteps returns the one part of [Provisioner.Deprovision].
+func (p *Provisioner) DeprovisionSteps() []tenancy.Step {
+	return []tenancy.Step{{Name: "remove", Run: func(ctx context.Context, t *tenancy.Tenant) error { return p.Deprovision(ctx, *t) }}}
+}
+
+// Manifest tells what Deprovision would remove, as the databases have it: of a place that is gone
+// already, nothing. It changes nothing. For row_level it fails when the server has tables that are
+// neither walled nor named as shared: nobody knows whether the tenant's data is in them.
+func (p *Provisioner) Manifest(ctx context.Context, t tenancy.Tenant) (tenancy.Manifest, error) {
+	strategy, server, placement, err := p.placed(t)
 	if err != nil {
-		return t.Placement, &tenancy.ProvisionError{TenantID: t.ID, Step: "provision", Err: err}
+		return tenancy.Manifest{}, err
 	}
-	return placement, nil
+	t.Placement = placement
+	items, err := strategy.Manifest(ctx, server, t)
+	return tenancy.Manifest{Items: items}, err
 }
 
 // Deprovision removes the tenant's data: its rows in every walled table in one transaction, or

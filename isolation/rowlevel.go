@@ -16,7 +16,10 @@ type rowServer interface {
 	// placeRows chooses the name of what a tenant has of its own, beside its rows, if anything.
 	placeRows(t tenancy.Tenant) (tenancy.Placement, error)
 	routeRows(t *tenancy.Tenant, r *Route) error
-	provisionRows(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	provisionRows(ctx context.Context, t tenancy.Tenant) error
+	// versionRows returns the version of the shared tables.
+	versionRows(ctx context.Context, m Migrator) (version int64, err error)
+	manifestRows(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error)
 	deprovisionRows(ctx context.Context, t tenancy.Tenant) error
 }
 
@@ -51,11 +54,27 @@ func (l rowLevel) Place(_ context.Context, s Server, t tenancy.Tenant) (tenancy.
 }
 
 // Provision checks that the tables are walled, and makes what the tenant has of its own.
-func (l rowLevel) Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
+func (l rowLevel) Provision(ctx context.Context, s Server, t tenancy.Tenant) error {
 	if err := l.Supports(s); err != nil {
+		return err
+	}
+	return s.(rowServer).provisionRows(ctx, t)
+}
+
+// Migrate changes nothing: Setup migrates the shared tables. It returns their version.
+func (l rowLevel) Migrate(ctx context.Context, s Server, _ tenancy.Tenant, m Migrator) (int64, error) {
+	if err := l.Supports(s); err != nil || m == nil {
 		return 0, err
 	}
-	return s.(rowServer).provisionRows(ctx, t, m)
+	return s.(rowServer).versionRows(ctx, m)
+}
+
+// Manifest counts the tenant's rows in every walled table.
+func (l rowLevel) Manifest(ctx context.Context, s Server, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	if err := l.Supports(s); err != nil {
+		return nil, err
+	}
+	return s.(rowServer).manifestRows(ctx, t)
 }
 
 // Deprovision deletes the tenant's rows. Where the binding is the connection's, it does so as the

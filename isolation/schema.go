@@ -16,7 +16,9 @@ type schemaServer interface {
 	home
 	supportsSchemas() error
 	routeSchema(p tenancy.Placement, r *Route) error
-	provisionSchema(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	provisionSchema(ctx context.Context, t tenancy.Tenant) error
+	migrateSchema(ctx context.Context, t tenancy.Tenant, m Migrator) (version int64, err error)
+	manifestSchema(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error)
 	deprovisionSchema(ctx context.Context, t tenancy.Tenant) error
 }
 
@@ -60,26 +62,48 @@ func (p perSchema) Place(_ context.Context, s Server, t tenancy.Tenant) (tenancy
 	return tenancy.Placement{Schema: name}, err
 }
 
-// Provision makes the schema and who may use it, and migrates it.
-func (p perSchema) Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
-	if err := p.Supports(s); err != nil {
+// Provision makes the schema and who may use it.
+func (p perSchema) Provision(ctx context.Context, s Server, t tenancy.Tenant) error {
+	schemas, err := p.of(s, t)
+	if err != nil {
+		return err
+	}
+	return schemas.provisionSchema(ctx, t)
+}
+
+// Migrate migrates the schema.
+func (p perSchema) Migrate(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (int64, error) {
+	schemas, err := p.of(s, t)
+	if err != nil || m == nil {
 		return 0, err
 	}
-	if err := checkPlaceName("schema", t.Placement.Schema, t); err != nil {
-		return 0, err
+	return schemas.migrateSchema(ctx, t, m)
+}
+
+// Manifest lists the schema, its tables and its role.
+func (p perSchema) Manifest(ctx context.Context, s Server, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	schemas, err := p.of(s, t)
+	if err != nil {
+		return nil, err
 	}
-	return s.(schemaServer).provisionSchema(ctx, t, m)
+	return schemas.manifestSchema(ctx, t)
 }
 
 // Deprovision drops the schema and who could use it.
 func (p perSchema) Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error {
+	schemas, err := p.of(s, t)
+	if err != nil {
+		return err
+	}
+	return schemas.deprovisionSchema(ctx, t)
+}
+
+// of returns the server when it may hold the tenant's schema.
+func (p perSchema) of(s Server, t tenancy.Tenant) (schemaServer, error) {
 	if err := p.Supports(s); err != nil {
-		return err
+		return nil, err
 	}
-	if err := checkPlaceName("schema", t.Placement.Schema, t); err != nil {
-		return err
-	}
-	return s.(schemaServer).deprovisionSchema(ctx, t)
+	return s.(schemaServer), checkPlaceName("schema", t.Placement.Schema, t)
 }
 
 // checkPlaced keeps names that need quotes, wherever they come from, out of statements.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/isolation/internal/dialect"
 )
 
 // The methods of this file are the strategy database on SQLite: one file per tenant.
@@ -37,19 +38,33 @@ func (s SQLite) checkOwnDatabase(t tenancy.Tenant) error {
 	return nil
 }
 
-// provisionDatabase makes the folder and the file and migrates it.
-func (s SQLite) provisionDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+// provisionDatabase makes the folder and the file.
+func (s SQLite) provisionDatabase(ctx context.Context, t tenancy.Tenant) error {
 	if err := s.create(t.Placement.Database); err != nil {
-		return 0, err
+		return err
 	}
 	db := s.open(t.Placement.Database)
 	defer db.Close()
-	if err := db.PingContext(ctx); err != nil {
-		return 0, err
+	return db.PingContext(ctx)
+}
+
+func (s SQLite) manifestDatabase(ctx context.Context, t tenancy.Tenant) ([]tenancy.ManifestItem, error) {
+	name := t.Placement.Database
+	if _, err := os.Stat(s.path(name)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
 	}
-	if m == nil {
-		return 0, nil
-	}
+	db := s.open(name)
+	defer db.Close()
+	items, err := manifestTables(ctx, db, dialect.SQLiteTables)
+	return append(items, tenancy.ManifestItem{Kind: itemFile, Name: name}), err
+}
+
+func (s SQLite) migrateDatabase(ctx context.Context, t tenancy.Tenant, m Migrator) (int64, error) {
+	db := s.open(t.Placement.Database)
+	defer db.Close()
 	return m.Migrate(ctx, Target{DB: db, Engine: EngineSQLite, Tenant: t.ID, Name: t.Placement.Database})
 }
 

@@ -165,13 +165,28 @@ func (r *SQLiteRows) check(ctx context.Context, db *sql.DB) error {
 	return errors.Join(append(errs, rows.Err())...)
 }
 
-func (s SQLite) provisionRows(ctx context.Context, _ tenancy.Tenant, m Migrator) (int64, error) {
-	if err := s.checkRows(ctx); err != nil || m == nil {
-		return 0, err
-	}
+func (s SQLite) provisionRows(ctx context.Context, _ tenancy.Tenant) error { return s.checkRows(ctx) }
+
+func (s SQLite) versionRows(ctx context.Context, m Migrator) (int64, error) {
 	db := s.open(sharedFile)
 	defer db.Close()
 	return m.Version(ctx, Target{DB: db, Engine: EngineSQLite})
+}
+
+func (s SQLite) manifestRows(ctx context.Context, t tenancy.Tenant) (items []tenancy.ManifestItem, err error) {
+	if err := s.checkRows(ctx); err != nil {
+		return nil, err
+	}
+	db := s.open(sharedFile)
+	defer db.Close()
+	for _, table := range s.Rows.walled() {
+		item := tenancy.ManifestItem{Kind: itemRows, Name: table.Name}
+		if err := db.QueryRowContext(ctx, dialect.CountOwn(table), t.ID).Scan(&item.Rows); err != nil {
+			return nil, fmt.Errorf("count the rows of %q: %w", table.Name, err)
+		}
+		items = append(items, item)
+	}
+	return items, nil
 }
 
 func (s SQLite) deprovisionRows(ctx context.Context, t tenancy.Tenant) error {

@@ -31,9 +31,14 @@ type Strategy interface {
 	// Place decides where a new tenant lives; see [tenancy.Provisioner]. Server is filled in by
 	// the caller.
 	Place(ctx context.Context, s Server, t tenancy.Tenant) (tenancy.Placement, error)
-	// Provision makes the tenant's place complete and returns the version of its tables. It is
-	// idempotent. m is nil when the application has no migrator.
-	Provision(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (version int64, err error)
+	// Provision makes the tenant's place, without the application's tables. It is idempotent.
+	Provision(ctx context.Context, s Server, t tenancy.Tenant) error
+	// Migrate brings the application's tables in a place that was made to their version and returns
+	// it. It is idempotent. m is nil when the application has no migrator.
+	Migrate(ctx context.Context, s Server, t tenancy.Tenant, m Migrator) (version int64, err error)
+	// Manifest tells what Deprovision would remove, as the database has it; nothing of what is gone
+	// already. It fails when there is what nobody has classified as the tenant's or shared.
+	Manifest(ctx context.Context, s Server, t tenancy.Tenant) ([]tenancy.ManifestItem, error)
 	// Deprovision removes the tenant's data for good. It is idempotent.
 	Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error
 }

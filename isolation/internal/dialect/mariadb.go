@@ -75,8 +75,8 @@ func mariaDBGrantee(database string) string {
 // DropMariaDBDatabase drops a tenant's database and its login, if they exist.
 func DropMariaDBDatabase(name, login string) []string {
 	return []string{
+		"DROP USER IF EXISTS " + mariaDBAccount(login), // first: with the database its owner is forgotten
 		"DROP DATABASE IF EXISTS " + MariaDBIdent(name),
-		"DROP USER IF EXISTS " + mariaDBAccount(login),
 	}
 }
 

@@ -14,6 +14,9 @@ const (
 	MariaDBSelf   = "tenancy_self"  // view: whose this login is
 )
 
+// MariaDBOwnTables are the tables of the wall itself.
+var MariaDBOwnTables = []string{MariaDBLogins, MariaDBSeals}
+
 // MariaDBWall is the wall of row_level on MariaDB: a database with the tables, which no tenant's
 // login reaches, and one with views of them.
 type MariaDBWall struct{ Base, Views string }
@@ -229,12 +232,19 @@ func (w MariaDBWall) AddIndex(t MariaDBTable) string {
 }
 
 // DeleteTenant deletes a tenant's rows; its two arguments are the id.
-func (w MariaDBWall) DeleteTenant(t MariaDBTable) string {
+func (w MariaDBWall) DeleteTenant(t MariaDBTable) string { return "DELETE FROM " + w.ofTenant(t) }
+
+// CountTenant counts the rows that DeleteTenant would delete, with the same arguments.
+func (w MariaDBWall) CountTenant(t MariaDBTable) string {
+	return "SELECT count(*) FROM " + w.ofTenant(t)
+}
+
+func (w MariaDBWall) ofTenant(t MariaDBTable) string {
 	column, cast := MariaDBIdent(t.Column), "?"
 	if mariaDBCasts[t.Type] == "bigint" { // a text would be compared as a float
 		cast = "CAST(? AS SIGNED)"
 	}
-	return "DELETE FROM " + w.base(t.Name) + " WHERE " + column + " = " + cast + " AND " + mariaDBText(column) + " = ?"
+	return w.base(t.Name) + " WHERE " + column + " = " + cast + " AND " + mariaDBText(column) + " = ?"
 }
 
 // The following statements are about the logins. Their arguments are login and tenant, or the login.

@@ -31,6 +31,11 @@ func SQLiteWriteWall(tables []SQLiteTable, tenant string) ([]string, error) {
 	return script, nil
 }
 
+// CountOwn counts a tenant's rows of one table. The tenant is the only parameter.
+func CountOwn(t SQLiteTable) string {
+	return fmt.Sprintf(`SELECT count(*) FROM main.%s WHERE CAST(%s AS TEXT) = ?`, Ident(t.Name), Ident(t.Column))
+}
+
 // DeleteOwn deletes a tenant's rows of one table. The tenant is the only parameter.
 func DeleteOwn(t SQLiteTable) string {
 	return fmt.Sprintf(`DELETE FROM main.%s WHERE CAST(%s AS TEXT) = ?`, Ident(t.Name), Ident(t.Column))

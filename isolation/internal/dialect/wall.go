@@ -464,6 +464,11 @@ func (w Wall) Down() string {
 	return b.String()
 }
 
+// CountTenant counts a tenant's rows in a table. The tenant is the only parameter.
+func CountTenant(t Table) string {
+	return fmt.Sprintf("SELECT count(*) FROM %s AS d WHERE %s", t, t.owned("d", "$1::text", 1))
+}
+
 // DeleteTenant deletes a tenant's rows in all tables with one statement, so that foreign keys
 // between them are checked when all rows are gone. The tenant is the only parameter.
 func DeleteTenant(tables []Table) string {
