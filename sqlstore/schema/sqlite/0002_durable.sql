@@ -1,8 +1,10 @@
 -- The catalogue of tenants, version 2: work in progress, deliveries, nodes, history. It adds and
 -- takes nothing away, so that a program of version 1 that runs already goes on.
 
-ALTER TABLE tenancy_tenants ADD COLUMN progress TEXT; -- JSON object: the journal and former names, if any
-ALTER TABLE tenancy_tenants ADD COLUMN due INTEGER; -- when there is something to do for the tenant
+-- JSON object: the journal and former names, if any.
+ALTER TABLE tenancy_tenants ADD COLUMN progress TEXT;
+-- When there is something to do for the tenant.
+ALTER TABLE tenancy_tenants ADD COLUMN due INTEGER;
 
 CREATE INDEX tenancy_tenants_by_due ON tenancy_tenants (due, id) WHERE due IS NOT NULL;
 
