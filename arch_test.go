@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"isolationtest":              {module, module + "/isolation", module + "/isolationtest"},
 	"internal/mariadb":           {module + "/internal/mariadb"},
 	"internal/storable":          {module},
+	"internal/news":              {module, module + "/internal/news"},
 	"internal/mutants":           {},
 }
 

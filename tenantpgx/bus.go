@@ -2,7 +2,6 @@ package tenantpgx
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/news"
 	"lexigram.dev/tenancy/isolation"
 )
 
@@ -53,7 +53,7 @@ func NewBusConfig(config *pgx.ConnConfig) *Bus { return &Bus{config: config.Copy
 
 // Publish tells all nodes of a change. It tries a lost connection once more.
 func (b *Bus) Publish(ctx context.Context, c tenancy.Change) error {
-	message, err := json.Marshal(c)
+	message, err := news.Encode(c)
 	if err != nil {
 		return err
 	}
@@ -152,11 +152,7 @@ func (s *subscription) next(ctx context.Context) (tenancy.Change, error) {
 		case ctx.Err() != nil:
 			return tenancy.Change{}, ctx.Err()
 		case err == nil:
-			var c tenancy.Change
-			if json.Unmarshal([]byte(n.Payload), &c) != nil {
-				return tenancy.Change{}, nil //nolint:nilerr // whatever it wanted to say, somebody changed
-			}
-			return c, nil
+			return news.Decode([]byte(n.Payload)), nil
 		case !errors.Is(err, context.DeadlineExceeded) || s.conn.IsClosed():
 			return tenancy.Change{}, err
 		}
