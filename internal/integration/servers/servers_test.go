@@ -249,9 +249,12 @@ func TestHelperProcess(t *testing.T) {
 		return // TestServersEndWithTheProcess and TestTwoProcessesDoNotMeet run it in processes of its own
 	}
 	var report child
-	if os.Getenv("TENANCY_TEST_CHILD_SERVER") == "mariadb" {
+	switch os.Getenv("TENANCY_TEST_CHILD_SERVER") {
+	case "mariadb":
 		report.Addr = servers.MariaDB(t).Addr()
-	} else {
+	case "redis":
+		report.Addr = servers.Redis(t).Addr()
+	default:
 		pg := servers.Postgres(t)
 		servers.PgBouncer(t, pg)
 		report.Addr = pg.Addr()
@@ -276,14 +279,17 @@ func TestHelperProcess(t *testing.T) {
 }
 
 // startChild runs the helper in a temporary folder of its own and returns when its servers run:
-// PostgreSQL and PgBouncer, or MariaDB.
+// PostgreSQL and PgBouncer, or MariaDB, or Redis.
 func startChild(t *testing.T, how, server string) (child, *exec.Cmd, io.Closer) {
 	t.Helper()
-	want := 2
-	if server == "mariadb" { // skips or fails when there are no binaries
-		want = 1
+	want := 1
+	switch server { // skips or fails when there are no binaries
+	case "mariadb":
 		servers.MariaDB(t)
-	} else {
+	case "redis":
+		servers.Redis(t)
+	default:
+		want = 2
 		servers.Postgres(t)
 	}
 	dir, err := os.MkdirTemp("", "child")
@@ -318,6 +324,8 @@ func TestServersEndWithTheProcess(t *testing.T) {
 		{"exit", "postgres"},
 		{"SIGKILL", "mariadb"},
 		{"exit", "mariadb"},
+		{"SIGKILL", "redis"},
+		{"regular end", "redis"},
 	} {
 		t.Run(end.server+" after "+end.how, func(t *testing.T) {
 			t.Parallel()
