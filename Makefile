@@ -25,7 +25,7 @@ test-short: ## run the tests that this machine can: no race detector, missing se
 	go test -short $(TESTFLAGS) work
 
 .PHONY: test-servers
-test-servers: ## install what the tests need beside Go: PostgreSQL, PgBouncer, MariaDB, gcc (apt, sudo)
+test-servers: ## install what the tests need beside Go: PostgreSQL, PgBouncer, MariaDB, Redis, gcc (apt, sudo)
 	scripts/install-servers
 
 .PHONY: lint
