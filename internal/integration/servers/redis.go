@@ -72,8 +72,9 @@ func newRedis(program string) (_ *RedisServer, err error) {
 		if s.port, err = freePort(); err != nil {
 			return nil, err
 		}
+		// The watchdog knows the process by its arguments, so that it must not change them.
 		if err := p.write("redis.conf", fmt.Sprintf(
-			"bind 127.0.0.1\nport %d\nrequirepass %s\ndir %s\nsave \"\"\nappendonly no\ndaemonize no\n", s.port, s.password, p.dir)); err != nil {
+			"bind 127.0.0.1\nport %d\nrequirepass %s\ndir %s\nsave \"\"\nappendonly no\ndaemonize no\nset-proc-title no\n", s.port, s.password, p.dir)); err != nil {
 			return nil, err
 		}
 		err = s.Start()
@@ -108,6 +109,13 @@ func (s *RedisServer) start() error {
 func (s *RedisServer) ping() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
+	conn, err := net.Dial("tcp", s.Addr()) // the client would log each attempt
+	if err != nil {
+		return err
+	}
+	if err := conn.Close(); err != nil {
+		return err
+	}
 	options, err := redis.ParseURL(s.URL())
 	if err != nil {
 		return err
