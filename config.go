@@ -30,8 +30,8 @@ const (
 	StrategyDatabase = "database"
 )
 
-// Config composes a [Tenancy]. The zero value of every switch is the safe one. The four
-// parts Resolution, Lifecycle, Overrides and Integration hold plain values and can come from
+// Config composes a [Tenancy]. The zero value of every switch is the safe one. The parts
+// Resolution, Lifecycle, Overrides, Integration and Events hold plain values and can come from
 // a file (package tenantconfig); the rest is code.
 type Config struct {
 	// Disabled switches tenancy off: nothing is bound and guards refuse everything.
@@ -41,6 +41,7 @@ type Config struct {
 	Lifecycle   LifecycleConfig
 	Overrides   OverridesConfig
 	Integration IntegrationConfig
+	Events      EventsConfig
 
 	// Directory finds tenants for requests. Defaults to Store. One of the two is required.
 	Directory Directory
@@ -205,6 +206,19 @@ type OverridesConfig struct {
 	Plans map[string]map[string]any
 }
 
+// EventsConfig says how the domain events are delivered and kept.
+type EventsConfig struct {
+	// Retention is how long events are kept that every sink has taken. Defaults to 24 h; negative keeps
+	// them for good. What a sink has not taken is kept for as long as that takes. (retention)
+	Retention time.Duration
+	// MaxAttempts is how often a refused event is handed over before it is parked until an operator
+	// decides. Defaults to 300, which takes about a day; negative parks nothing. (max_attempts)
+	MaxAttempts int
+	// Lease is how long nobody else delivers for a sink when the process that does is gone. A
+	// subscriber or publisher has two thirds of it for an event. Defaults to 15 s, at least 1 s. (lease)
+	Lease time.Duration
+}
+
 // IntegrationConfig says which libraries follow the tenant of the context.
 type IntegrationConfig struct {
 	// NoCacheKeyPrefix switches the key prefix t:{tenant_id}: off. (cache_key_prefix: false)
@@ -231,6 +245,10 @@ const (
 	defaultArchiveGrace       = 30 * 24 * time.Hour
 	defaultSlugQuarantine     = 30 * 24 * time.Hour
 	defaultMaxGrant           = 24 * time.Hour
+	defaultEventRetention     = 24 * time.Hour
+	defaultMaxAttempts        = 300
+	defaultSinkLease          = 15 * time.Second
+	leastSinkLease            = time.Second
 )
 
 // withDefaults fills what is zero. With custom resolvers the list of names stays empty when
@@ -269,6 +287,9 @@ func (c Config) withDefaults() Config {
 	if c.PlanOf == nil {
 		c.PlanOf = func(t Tenant) string { return t.Metadata["plan"] }
 	}
+	c.Events.Retention = cmp.Or(c.Events.Retention, defaultEventRetention)
+	c.Events.MaxAttempts = cmp.Or(c.Events.MaxAttempts, defaultMaxAttempts)
+	c.Events.Lease = cmp.Or(c.Events.Lease, defaultSinkLease)
 	if c.Directory == nil && c.Store != nil {
 		c.Directory = c.Store
 	}
@@ -340,6 +361,35 @@ func (c Config) Validate() error {
 	}
 	_, err := newLayers(c)
 	problems = append(problems, err, sealer(c.SealingKeys).validate())
+	return errors.Join(append(problems, c.checkEvents())...)
+}
+
+// checkEvents reports what keeps events from being delivered.
+func (c Config) checkEvents() error {
+	var problems []error
+	if c.Events.Lease != 0 && c.Events.Lease < leastSinkLease {
+		problems = append(problems, &ConfigError{Key: "events.lease", Err: fmt.Errorf("%s is too short: use %s or more", c.Events.Lease, leastSinkLease)})
+	}
+	if _, ok := c.Store.(Outbox); !ok && len(c.Subscribers)+len(c.Publishers) > 0 {
+		problems = append(problems, &ConfigError{Key: "Store", Err: errors.New(
+			"Subscribers and Publishers would never get an event: give a Store that is an Outbox, such as sqlstore or memstore")})
+	}
+	names := map[string]bool{SubscribersSink: true}
+	for i, p := range c.Publishers {
+		key := fmt.Sprintf("Publishers[%d]", i)
+		if p == nil {
+			problems = append(problems, &ConfigError{Key: key, Err: errors.New("it is nil")})
+			continue
+		}
+		name := p.Name()
+		if err := checkPublisherName(name); err != nil {
+			problems = append(problems, &ConfigError{Key: key, Err: err})
+		} else if names[name] {
+			problems = append(problems, &ConfigError{Key: key, Err: fmt.Errorf(
+				"the name %q is taken: what was handed over is counted by it, give each publisher one of its own", name)})
+		}
+		names[name] = true
+	}
 	return errors.Join(problems...)
 }
 
@@ -355,6 +405,13 @@ func (c LifecycleConfig) validate() error {
 		problems = append(problems, &ConfigError{Key: "lifecycle.lease", Err: fmt.Errorf("%s is too short: use a second or more", c.Lease)})
 	}
 	return errors.Join(problems...)
+}
+
+func checkPublisherName(name string) error {
+	if err := checkKey(name); err != nil || len(name) > 100 {
+		return &InvalidError{Field: "publisher's name", Value: truncate(name, 100), Remedy: "use 1 to 100 of a-z A-Z 0-9 . _ -"}
+	}
+	return nil
 }
 
 // ProxyPrefixes returns TrustedProxies parsed: prefixes, or single addresses as prefixes.

@@ -78,6 +78,8 @@ var (
 	ErrTenantMismatch = NewError(CodeTenant, "the connection or transaction belongs to another tenant")
 	// ErrConflict says that the record changed since it was read; read it again.
 	ErrConflict = NewError(CodeTenant, "the record has changed since it was read: read it again and repeat")
+	// ErrNoSink says that no sink of events has the name that was given.
+	ErrNoSink = NewError(CodeTenant, "no such sink of events: Events.Sinks lists them")
 	// ErrMigration says that a tenant's own tables could not be brought to their version.
 	ErrMigration = NewError(CodeMigration, "tenant migration failed")
 )

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,16 @@ type Event struct {
 	Manifest *Manifest `json:"manifest,omitempty"`
 }
 
+// Clone returns a deep copy.
+func (e Event) Clone() Event {
+	if e.Config != nil {
+		change := *e.Config
+		change.Old, change.New = slices.Clone(change.Old), slices.Clone(change.New)
+		e.Config = &change
+	}
+	return e
+}
+
 // ConfigChange is one changed override. A value that was or is not set is nil.
 type ConfigChange struct {
 	Key string          `json:"key"`
@@ -44,6 +55,7 @@ type ConfigChange struct {
 	New json.RawMessage `json:"new,omitempty"`
 }
 
-// Subscriber handles an event. Events of one tenant arrive in order, each at least once; an
-// error makes the same event come again later and holds back that tenant's later events.
+// Subscriber handles an event. Events of one tenant arrive in order, each at least once on one node of
+// the deployment. After an error, or a panic, the same event comes again later, and that tenant's later
+// events wait; see [Events]. It has to return when its context ends.
 type Subscriber func(ctx context.Context, e Event) error

@@ -329,54 +329,6 @@ func TestB09ChangeIsSeenAtOnceHere(t *testing.T) {
 	}
 }
 
-func TestRefusedEventComesAgainAndHoldsItsTenantOnly(t *testing.T) {
-	t.Parallel()
-	var got []string
-	refuse := true
-	tn, _ := newLifecycle(t, nil, func(c *tenancy.Config) {
-		c.Subscribers = []tenancy.Subscriber{func(_ context.Context, e tenancy.Event) error {
-			if refuse && e.Slug == "acme" {
-				return errors.New("busy")
-			}
-			got = append(got, e.Slug+" "+string(e.Type))
-			return nil
-		}}
-	})
-	l, ctx := tn.Lifecycle(), t.Context()
-	acme := must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{Slug: "acme"}))
-	must[tenancy.Tenant](t)(l.Suspend(ctx, acme.ID, "unpaid"))
-	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{Slug: "globex"}))
-	refuse = false
-	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{Slug: "hooli"}))
-	want := []string{"globex TenantProvisioned", "acme TenantProvisioned", "acme TenantSuspended", "hooli TenantProvisioned"}
-	if !slices.Equal(got, want) {
-		t.Errorf("delivered %q, want %q", got, want)
-	}
-}
-
-func TestSubscriberMayUseTheLifecycleAndLeave(t *testing.T) {
-	t.Parallel()
-	tn, _ := newLifecycle(t, nil, nil)
-	calls := 0
-	cancel := tn.Subscribe(func(ctx context.Context, e tenancy.Event) error {
-		calls++
-		if e.Type != tenancy.TenantProvisioned {
-			return nil
-		}
-		_, err := tn.Lifecycle().Suspend(ctx, e.TenantID, "trial has to be confirmed")
-		return err
-	})
-	must[tenancy.Tenant](t)(tn.Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: "acme"}))
-	if calls != 2 {
-		t.Errorf("called %d times", calls)
-	}
-	cancel()
-	must[tenancy.Tenant](t)(tn.Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: "globex"}))
-	if calls != 2 {
-		t.Errorf("called %d times after it left", calls)
-	}
-}
-
 func TestLifecycleWithoutAStoreSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	tn := newTenancy(t, newDirectory(), func(*tenancy.Config) {})

@@ -1,107 +1,97 @@
 package tenancy
 
 import (
-	"context"
-	"log/slog"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"cmp"
+	"time"
 )
 
-// outboxBatch is how many events are read at once.
-const outboxBatch = 100
-
-// relay hands the events of the outbox to the subscribers of this process. Without
-// subscribers it leaves the outbox alone: another process may have some.
-type relay struct {
-	outbox Outbox // nil when the store has none
-	log    *slog.Logger
-
-	mu          sync.Mutex
-	subscribers []*Subscriber
-
-	delivering sync.Mutex
-	again      atomic.Bool // something was committed since the outbox was read
+// Position is a place in the outbox. The zero position is before all events.
+type Position struct {
+	Revision int64 `json:"revision"` // of the catalogue
+	Index    int   `json:"index"`    // among the events of that revision, from 1
 }
 
-func newRelay(store Store, log *slog.Logger, subscribers []Subscriber) *relay {
-	r := &relay{log: log}
-	r.outbox, _ = store.(Outbox)
-	for _, s := range subscribers {
-		r.subscribe(s)
-	}
-	return r
+// Compare returns -1, 0 or 1 as p is before, at or after q.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Revision, q.Revision), cmp.Compare(p.Index, q.Index))
 }
 
-func (r *relay) subscribe(s Subscriber) (cancel func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	entry := &s
-	r.subscribers = append(slices.Clone(r.subscribers), entry)
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.subscribers = slices.DeleteFunc(slices.Clone(r.subscribers), func(e *Subscriber) bool { return e == entry })
-	}
+// Next returns the first position after p.
+func (p Position) Next() Position { return Position{p.Revision, p.Index + 1} }
+
+// previous returns the last position before p, of those with p's revision.
+func (p Position) previous() Position { return Position{p.Revision, p.Index - 1} }
+
+// StoredEvent is an event of the outbox.
+type StoredEvent struct {
+	Event
+	Position Position
 }
 
-// deliver hands over what waits, oldest first. An event that a subscriber refuses stays, and
-// so do the later ones of its tenant.
-func (r *relay) deliver(ctx context.Context) {
-	r.mu.Lock()
-	subscribers := r.subscribers
-	r.mu.Unlock()
-	if r.outbox == nil || len(subscribers) == 0 {
-		return
-	}
-	r.again.Store(true)
-	for r.again.Load() && ctx.Err() == nil {
-		if !r.delivering.TryLock() {
-			return // whoever delivers, a subscriber of ours perhaps, reads again
-		}
-		r.again.Store(false)
-		r.drain(ctx, subscribers)
-		r.delivering.Unlock()
-	}
+// Sink is somebody that takes the events: a [Publisher], or the deployment's subscribers together.
+type Sink struct {
+	Name string `json:"name"`
+	// Cursor is the last position up to which every event was taken or is held.
+	Cursor Position `json:"cursor"`
+	// Owner is the process that delivers, until Until. When that is past, nobody does.
+	Owner string    `json:"owner"`
+	Until time.Time `json:"until"`
+	// Held and Parked are how many tenants wait for a further attempt, and for an operator.
+	Held   int `json:"held"`
+	Parked int `json:"parked"`
+	// Backlog is how many events were not taken yet, those that are held included.
+	Backlog int `json:"backlog"`
 }
 
-// drain delivers until nothing is left but what subscribers refuse.
-func (r *relay) drain(ctx context.Context, subscribers []*Subscriber) {
-	held := map[string]bool{} // tenants with a refused event
-	for ctx.Err() == nil {
-		events, err := r.outbox.PendingEvents(ctx, outboxBatch)
-		if err != nil {
-			r.log.ErrorContext(ctx, "tenancy: cannot read the outbox; will try again", "error", err)
-			return
-		}
-		delivered := r.handOver(ctx, subscribers, events, held)
-		if len(delivered) == 0 {
-			return
-		}
-		if err := r.outbox.EventsDelivered(ctx, delivered...); err != nil {
-			r.log.ErrorContext(ctx, "tenancy: events will be delivered again", "error", err)
-			return
-		}
-	}
+// Hold says that a sink refused an event, and that the tenant's later events wait behind it.
+type Hold struct {
+	TenantID string `json:"tenant_id"`
+	// Position is where the tenant goes on: at the refused event, or after the last one that was taken.
+	Position Position `json:"position"`
+	// Attempts is how often the event was handed over.
+	Attempts int `json:"attempts"`
+	// Error is the last refusal's.
+	Error string `json:"error"`
+	// Due is when it is handed over again; zero for a parked event, which waits for an operator.
+	Due time.Time `json:"due,omitzero"`
 }
 
-// handOver returns the ids of the events that every subscriber took, and adds to held.
-func (r *relay) handOver(ctx context.Context, subscribers []*Subscriber, events []Event, held map[string]bool) []string {
-	var delivered []string
-next:
-	for _, e := range events {
-		if held[e.TenantID] {
-			continue
-		}
-		for _, s := range subscribers {
-			if err := (*s)(ctx, e); err != nil {
-				held[e.TenantID] = true
-				r.log.ErrorContext(ctx, "tenancy: a subscriber refused an event; it will come again",
-					"event", string(e.Type), "id", e.ID, "tenant_id", e.TenantID, "error", err)
-				continue next
-			}
-		}
-		delivered = append(delivered, e.ID)
+// Parked reports whether the hold waits for an operator.
+func (h Hold) Parked() bool { return h.Due.IsZero() }
+
+// HoldQuery chooses holds.
+type HoldQuery struct {
+	// Tenants keeps those of some tenants. Nil means all.
+	Tenants []string
+	// DueBy keeps those that are due by then, in the order of Due. The zero time keeps all, parked ones
+	// included, in the order of the tenant's id.
+	DueBy time.Time
+	// Parked keeps those that are parked.
+	Parked bool
+	// After is the last tenant id of the page before. It needs a zero DueBy.
+	After string
+	// Limit is how many are returned at most. Defaults to 100.
+	Limit int
+}
+
+// PageLimit returns Limit with its default.
+func (q HoldQuery) PageLimit() int {
+	if q.Limit <= 0 {
+		return 100
 	}
-	return delivered
+	return q.Limit
+}
+
+// HoldChange replaces one hold. From is the one that the change is based on, nil for none; To is the
+// new one, nil for none. Of both, Position, Attempts and Due count in a comparison.
+type HoldChange struct {
+	From, To *Hold
+}
+
+// SinkProgress is what a delivery came to.
+type SinkProgress struct {
+	Sink, Owner string
+	From, To    Position  // the cursor before and after
+	Until       time.Time // when the claim ends now
+	Holds       []HoldChange
 }

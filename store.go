@@ -3,6 +3,7 @@ package tenancy
 import (
 	"context"
 	"encoding/json"
+	"time"
 )
 
 // Directory finds tenants. It is all that the request path needs; an application with its
@@ -134,12 +135,36 @@ type Changes struct {
 	Lost bool
 }
 
-// Outbox is an optional interface of a [Store]: the events that wait for delivery.
+// Outbox is an optional interface of a [Store]: the log of the events of its writes, and up to where
+// each sink has taken them. Revisions become visible in their order, and so do events.
 type Outbox interface {
-	// PendingEvents returns up to limit undelivered events in the order of their commits.
-	PendingEvents(ctx context.Context, limit int) ([]Event, error)
-	// EventsDelivered removes events from the outbox. An unknown id is no error.
-	EventsDelivered(ctx context.Context, ids ...string) error
+	// ReadEvents returns up to limit events after a position, oldest first; of one tenant only,
+	// unless tenantID is "".
+	ReadEvents(ctx context.Context, after Position, tenantID string, limit int) ([]StoredEvent, error)
+	// SinkWaits reports whether a claim would find something to do: an event after the sink's cursor,
+	// a hold that is due by now, or no such sink yet.
+	SinkWaits(ctx context.Context, sink string, now time.Time) (bool, error)
+	// ClaimSink gives a sink to owner until then, unless it belongs to another until later than now,
+	// and returns the sink, whosever it is. One that is not registered is; it begins before the oldest
+	// event. Backlog is not counted.
+	ClaimSink(ctx context.Context, sink, owner string, now, until time.Time) (Sink, error)
+	// SaveSink keeps what a delivery came to, all of it or nothing. [ErrConflict] says that the sink
+	// does not belong to the owner any more, that its cursor is not the one given, or that a hold is
+	// not.
+	SaveSink(ctx context.Context, p SinkProgress) error
+	// Sinks returns all sinks, by name.
+	Sinks(ctx context.Context) ([]Sink, error)
+	// Holds returns the holds of a sink that match. An unknown sink has none.
+	Holds(ctx context.Context, sink string, q HoldQuery) ([]Hold, error)
+	// SaveHold changes one hold for an operator, whoever the sink belongs to. [ErrConflict] says that
+	// the hold is not the one given, [ErrNoSink] that the sink is not registered.
+	SaveHold(ctx context.Context, sink string, c HoldChange) error
+	// ForgetSink removes a sink with its holds. One that is not registered is [ErrNoSink], one that
+	// belongs to somebody until later than now [ErrConflict].
+	ForgetSink(ctx context.Context, sink string, now time.Time) error
+	// PruneEvents removes up to limit events that were stored before a time and that every sink has
+	// taken, and returns how many. Without a sink, every event counts as taken.
+	PruneEvents(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 // Provisioner gives a tenant the place where its data lives, and takes it away. Every

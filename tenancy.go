@@ -49,7 +49,7 @@ func New(cfg Config) (*Tenancy, error) {
 	for issuer, name := range cfg.Resolution.IssuerTenants {
 		tn.pins[issuer] = ByIDOrSlug(name)
 	}
-	tn.relay = newRelay(cfg.Store, cfg.Logger, cfg.Subscribers)
+	tn.relay = newRelay(cfg)
 	if tn.overrides, err = newOverrides(tn, gens); err != nil {
 		return nil, err
 	}
@@ -112,8 +112,11 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
-	group.Go(func() { tn.follow(run, feed, revision, pulse) })
+	if feed != nil {
+		group.Go(func() { tn.follow(run, feed, revision, pulse) })
+	}
 	group.Go(func() { tn.runner(run) })
+	group.Go(func() { tn.relay.run(run, tn.pollInterval()) })
 	if tn.cfg.Bus != nil {
 		group.Go(func() { tn.listen(run) })
 	}
@@ -155,13 +158,11 @@ func (tn *Tenancy) pollInterval() time.Duration {
 	return defaultPollInterval
 }
 
-// follow polls the feed and the outbox until ctx ends.
+// follow polls the feed until ctx ends.
 func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64, pulse *pulse) {
 	ticker := time.NewTicker(tn.pollInterval())
 	defer ticker.Stop()
-	if feed != nil {
-		defer pulse.end(ctx)
-	}
+	defer pulse.end(ctx)
 	failing := false
 	for {
 		select {
@@ -169,21 +170,18 @@ func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64, 
 			return
 		case <-ticker.C:
 		}
-		if feed != nil {
-			next, err := tn.poll(ctx, feed, revision)
-			if err == nil {
-				revision = next
-				pulse.beat(ctx, revision)
-			}
-			if (err != nil) != failing && ctx.Err() == nil {
-				if failing = err != nil; failing {
-					tn.log.ErrorContext(ctx, "tenancy: cannot follow the catalogue's changes; will go on trying", "error", err)
-				} else {
-					tn.log.InfoContext(ctx, "tenancy: following the catalogue's changes again")
-				}
+		next, err := tn.poll(ctx, feed, revision)
+		if err == nil {
+			revision = next
+			pulse.beat(ctx, revision)
+		}
+		if (err != nil) != failing && ctx.Err() == nil {
+			if failing = err != nil; failing {
+				tn.log.ErrorContext(ctx, "tenancy: cannot follow the catalogue's changes; will go on trying", "error", err)
+			} else {
+				tn.log.InfoContext(ctx, "tenancy: following the catalogue's changes again")
 			}
 		}
-		tn.relay.deliver(ctx)
 	}
 }
 

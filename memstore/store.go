@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/storable"
 )
 
 // historyLength is how many changes the feed remembers.
@@ -28,7 +29,8 @@ type Store struct {
 	records  map[string][]tenancy.ConfigRecord // what changed of a tenant's config, oldest first
 	revision int64
 	changes  []string // tenant ids; the last one is the change that made revision
-	outbox   []tenancy.Event
+	outbox   []entry
+	sinks    map[string]*sink
 	nodes    map[string]tenancy.Node
 }
 
@@ -53,6 +55,7 @@ func New() *Store {
 		members: map[member]tenancy.Member{},
 		config:  map[string]map[string]json.RawMessage{},
 		records: map[string][]tenancy.ConfigRecord{},
+		sinks:   map[string]*sink{},
 		nodes:   map[string]tenancy.Node{},
 	}
 }
@@ -65,8 +68,11 @@ func (s *Store) commit(tenantID string, events ...tenancy.Event) {
 	if len(s.changes) > 2*historyLength {
 		s.changes = append([]string(nil), s.changes[len(s.changes)-historyLength:]...)
 	}
-	for _, e := range events {
-		s.outbox = append(s.outbox, cloneEvent(e))
+	for i, e := range events {
+		s.outbox = append(s.outbox, entry{
+			StoredEvent: tenancy.StoredEvent{Event: e.Clone(), Position: tenancy.Position{Revision: s.revision, Index: i + 1}},
+			storedAt:    storable.Time(s.Now()),
+		})
 	}
 }
 

@@ -112,9 +112,11 @@ func (w *write) keepEvents(events []tenancy.Event) error {
 			return err
 		}
 		w.events++
-		_, err = w.exec(`INSERT INTO tenancy.outbox (revision, position, event_id, event) VALUES (?, ?, ?, ?)`,
-			w.revision, w.events, e.ID, text)
-		if err != nil {
+		columns, values := "revision, position, event_id, event", []any{w.revision, w.events, e.ID, text}
+		if w.store.has(2) {
+			columns, values = columns+", tenant_id, stored_at", append(values, e.TenantID, w.store.dialect.time(w.store.now()))
+		}
+		if _, err := w.exec(`INSERT INTO tenancy.outbox (`+columns+`) VALUES (`+list(len(values), "?")+`)`, values...); err != nil {
 			return err
 		}
 	}

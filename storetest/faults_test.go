@@ -681,33 +681,247 @@ var faults = []fault{
 	},
 	{
 		"events come newest first",
-		"events/events wait in the order of their writes until they are delivered",
+		"events/events are read in the order of their writes, from any position, of all tenants or one",
 		func() tenancy.Store {
-			w := newWrong()
-			w.pending = func(ctx context.Context, limit int) ([]tenancy.Event, error) {
-				all, err := w.Store.PendingEvents(ctx, 1<<20)
-				slices.Reverse(all)
-				return all[:min(limit, len(all))], err
-			}
-			return w
+			return newWrong().onOutbox(func(w *wrong) {
+				w.readEvents = func(ctx context.Context, after tenancy.Position, id string, limit int) ([]tenancy.StoredEvent, error) {
+					all, err := w.Store.ReadEvents(ctx, after, id, 1<<20)
+					slices.Reverse(all)
+					return all[:min(limit, len(all))], err
+				}
+			})
 		},
 	},
 	{
-		"a read takes events out",
-		"events/events wait in the order of their writes until they are delivered",
+		"a tenant's events are those of all",
+		"events/events are read in the order of their writes, from any position, of all tenants or one",
 		func() tenancy.Store {
-			w := newWrong()
-			w.pending = func(ctx context.Context, limit int) ([]tenancy.Event, error) {
-				events, err := w.Store.PendingEvents(ctx, limit)
-				for _, e := range events {
-					_ = w.EventsDelivered(ctx, e.ID)
+			return newWrong().onOutbox(func(w *wrong) {
+				w.readEvents = func(ctx context.Context, after tenancy.Position, _ string, limit int) ([]tenancy.StoredEvent, error) {
+					return w.Store.ReadEvents(ctx, after, "", limit)
 				}
-				return events, err
-			}
-			return w
+			})
+		},
+	},
+	{
+		"a reader may pass an event that commits late (L4)",
+		"events/a reader beside concurrent writers passes no event, and sees each tenant's in order",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.readEvents = func(ctx context.Context, after tenancy.Position, id string, limit int) ([]tenancy.StoredEvent, error) {
+					all, err := w.Store.ReadEvents(ctx, after, id, limit)
+					if n := len(all); n > 1 { // one transaction before the last has not committed yet
+						all = append(all[:n-2], all[n-1])
+					}
+					return all, err
+				}
+			})
+		},
+	},
+	{
+		"two own a sink at once",
+		"events/a sink belongs to who claims it first, until the claim ends",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.claimSink = func(ctx context.Context, sink, owner string, now, until time.Time) (tenancy.Sink, error) {
+					k, err := w.Store.ClaimSink(ctx, sink, owner, now, until)
+					k.Owner = owner
+					return k, err
+				}
+			})
+		},
+	},
+	{
+		"a claim is read, then written",
+		"events/of many who claim a sink at once one gets it",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.claimSink = func(ctx context.Context, sink, owner string, now, until time.Time) (tenancy.Sink, error) {
+					sinks, err := w.Store.Sinks(ctx)
+					if err != nil {
+						return tenancy.Sink{}, err
+					}
+					for _, k := range sinks {
+						if k.Name == sink && k.Owner != owner && k.Until.After(now) {
+							return k, nil
+						}
+					}
+					time.Sleep(time.Millisecond)
+					k, err := w.Store.ClaimSink(ctx, sink, owner, until.Add(time.Hour), until)
+					k.Owner, k.Until = owner, until
+					return k, err
+				}
+			})
+		},
+	},
+	{
+		"a claim never ends",
+		"events/a sink belongs to who claims it first, until the claim ends",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.claimSink = func(ctx context.Context, sink, owner string, now, until time.Time) (tenancy.Sink, error) {
+					return w.Store.ClaimSink(ctx, sink, owner, now, until.Add(24*time.Hour))
+				}
+			})
+		},
+	},
+	{
+		"who lost a sink saves all the same",
+		"events/who lost a sink saves nothing",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.saveSink = func(ctx context.Context, p tenancy.SinkProgress) error {
+					if sinks, err := w.Store.Sinks(ctx); err == nil && len(sinks) == 1 {
+						p.Owner = sinks[0].Owner
+					}
+					return w.Store.SaveSink(ctx, p)
+				}
+			})
+		},
+	},
+	{
+		"a cursor is not compared",
+		"events/of savers at once from one cursor one wins",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.saveSink = func(ctx context.Context, p tenancy.SinkProgress) error {
+					for {
+						sinks, err := w.Store.Sinks(ctx)
+						if err == nil && len(sinks) == 1 {
+							p.From = sinks[0].Cursor
+						}
+						if err := w.Store.SaveSink(ctx, p); !errors.Is(err, tenancy.ErrConflict) {
+							return err
+						}
+					}
+				}
+			})
+		},
+	},
+	{
+		"a save that is refused keeps its holds",
+		"events/a save is based on the holds that are there, and keeps all or nothing",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.saveSink = func(ctx context.Context, p tenancy.SinkProgress) error {
+					err := w.Store.SaveSink(ctx, p)
+					if errors.Is(err, tenancy.ErrConflict) {
+						for _, c := range p.Holds {
+							_ = w.Store.SaveHold(ctx, p.Sink, c)
+						}
+					}
+					return err
+				}
+			})
+		},
+	},
+	{
+		"holds are not compared",
+		"events/an operator changes the hold that is there, whoever delivers",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.saveHold = func(ctx context.Context, sink string, c tenancy.HoldChange) error {
+					if c.To != nil {
+						holds, _ := w.Store.Holds(ctx, sink, tenancy.HoldQuery{Tenants: []string{c.To.TenantID}})
+						if c.From = nil; len(holds) == 1 {
+							c.From = &holds[0]
+						}
+					}
+					return w.Store.SaveHold(ctx, sink, c)
+				}
+			})
+		},
+	},
+	{
+		"parked holds are due",
+		"events/holds are found by tenant, when they are due, or parked",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.holds = func(ctx context.Context, sink string, q tenancy.HoldQuery) ([]tenancy.Hold, error) {
+					holds, err := w.Store.Holds(ctx, sink, q)
+					if !q.DueBy.IsZero() {
+						parked, _ := w.Store.Holds(ctx, sink, tenancy.HoldQuery{Parked: true})
+						holds = append(holds, parked...)
+					}
+					return holds, err
+				}
+			})
+		},
+	},
+	{
+		"what a sink holds is pruned (L4)",
+		"events/only what every sink has taken is pruned, when it is old, a portion at a time",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.pruneEvents = func(ctx context.Context, before time.Time, limit int) (int, error) {
+					sinks, _ := w.Store.Sinks(ctx)
+					for _, k := range sinks {
+						holds, _ := w.Store.Holds(ctx, k.Name, tenancy.HoldQuery{})
+						for _, h := range holds {
+							_ = w.Store.SaveHold(ctx, k.Name, tenancy.HoldChange{From: &h})
+						}
+					}
+					return w.Store.PruneEvents(ctx, before, limit)
+				}
+			})
+		},
+	},
+	{
+		"what one sink has taken is pruned (L4)",
+		"events/only what every sink has taken is pruned, when it is old, a portion at a time",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.pruneEvents = func(ctx context.Context, before time.Time, limit int) (int, error) {
+					if sinks, _ := w.Store.Sinks(ctx); len(sinks) == 2 {
+						_ = w.Store.ForgetSink(ctx, sinks[1].Name, before.Add(time.Hour))
+					}
+					return w.Store.PruneEvents(ctx, before, limit)
+				}
+			})
+		},
+	},
+	{
+		"an event is pruned whatever its age",
+		"events/without a sink every event is pruned when it is old",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.pruneEvents = func(ctx context.Context, _ time.Time, limit int) (int, error) {
+					return w.Store.PruneEvents(ctx, time.Now().Add(24*time.Hour), limit)
+				}
+			})
+		},
+	},
+	{
+		"a backlog leaves out what is held",
+		"events/the backlog of a sink is what comes after its cursor and what it holds",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.sinks = func(ctx context.Context) ([]tenancy.Sink, error) {
+					sinks, err := w.Store.Sinks(ctx)
+					for i, k := range sinks {
+						events, _ := w.Store.ReadEvents(ctx, k.Cursor, "", 1000)
+						sinks[i].Backlog = len(events)
+					}
+					return sinks, err
+				}
+			})
+		},
+	},
+	{
+		"a sink waits for new events only",
+		"events/a sink waits for what a claim would find",
+		func() tenancy.Store {
+			return newWrong().onOutbox(func(w *wrong) {
+				w.sinkWaits = func(ctx context.Context, sink string, _ time.Time) (bool, error) {
+					return w.Store.SinkWaits(ctx, sink, noon)
+				}
+			})
 		},
 	},
 }
+
+// noon is earlier than every hold of the suite is due.
+var noon = time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
 
 // wrong is a memstore with some methods replaced.
 type wrong struct {
@@ -725,15 +939,24 @@ type wrong struct {
 	listMembers func(ctx context.Context, o tenancy.MemberListOptions) (tenancy.MemberPage, error)
 	prune       func(ctx context.Context, tenantID string, at time.Time) (int, error)
 	changes     func(ctx context.Context, since int64) (tenancy.Changes, error)
-	pending     func(ctx context.Context, limit int) ([]tenancy.Event, error)
+	readEvents  func(ctx context.Context, after tenancy.Position, tenantID string, limit int) ([]tenancy.StoredEvent, error)
+	sinkWaits   func(ctx context.Context, sink string, now time.Time) (bool, error)
+	claimSink   func(ctx context.Context, sink, owner string, now, until time.Time) (tenancy.Sink, error)
+	saveSink    func(ctx context.Context, p tenancy.SinkProgress) error
+	sinks       func(ctx context.Context) ([]tenancy.Sink, error)
+	holds       func(ctx context.Context, sink string, q tenancy.HoldQuery) ([]tenancy.Hold, error)
+	saveHold    func(ctx context.Context, sink string, c tenancy.HoldChange) error
+	pruneEvents func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 func newWrong() *wrong {
 	s := memstore.New()
 	return &wrong{
 		Store: s, lookup: s.Lookup, create: s.Create, update: s.Update, list: s.List,
-		member: s.Member, setMember: s.SetMember, saveConfig: func(ctx context.Context, id string, change changeFunc) error { return s.SaveConfig(ctx, id, change) }, changes: s.Changes, pending: s.PendingEvents,
+		member: s.Member, setMember: s.SetMember, saveConfig: func(ctx context.Context, id string, change changeFunc) error { return s.SaveConfig(ctx, id, change) }, changes: s.Changes,
 		history: s.ConfigHistory, grantMember: s.GrantMember, listMembers: s.ListMembers, prune: s.PruneMembers,
+		readEvents: s.ReadEvents, sinkWaits: s.SinkWaits, claimSink: s.ClaimSink, saveSink: s.SaveSink, sinks: s.Sinks,
+		holds: s.Holds, saveHold: s.SaveHold, pruneEvents: s.PruneEvents,
 	}
 }
 
@@ -785,8 +1008,40 @@ func (w *wrong) Changes(ctx context.Context, since int64) (tenancy.Changes, erro
 	return w.changes(ctx, since)
 }
 
-func (w *wrong) PendingEvents(ctx context.Context, limit int) ([]tenancy.Event, error) {
-	return w.pending(ctx, limit)
+func (w *wrong) ReadEvents(ctx context.Context, after tenancy.Position, tenantID string, limit int) ([]tenancy.StoredEvent, error) {
+	return w.readEvents(ctx, after, tenantID, limit)
+}
+
+func (w *wrong) SinkWaits(ctx context.Context, sink string, now time.Time) (bool, error) {
+	return w.sinkWaits(ctx, sink, now)
+}
+
+func (w *wrong) ClaimSink(ctx context.Context, sink, owner string, now, until time.Time) (tenancy.Sink, error) {
+	return w.claimSink(ctx, sink, owner, now, until)
+}
+
+func (w *wrong) SaveSink(ctx context.Context, p tenancy.SinkProgress) error {
+	return w.saveSink(ctx, p)
+}
+
+func (w *wrong) Sinks(ctx context.Context) ([]tenancy.Sink, error) { return w.sinks(ctx) }
+
+func (w *wrong) Holds(ctx context.Context, sink string, q tenancy.HoldQuery) ([]tenancy.Hold, error) {
+	return w.holds(ctx, sink, q)
+}
+
+func (w *wrong) SaveHold(ctx context.Context, sink string, c tenancy.HoldChange) error {
+	return w.saveHold(ctx, sink, c)
+}
+
+func (w *wrong) PruneEvents(ctx context.Context, before time.Time, limit int) (int, error) {
+	return w.pruneEvents(ctx, before, limit)
+}
+
+// onOutbox replaces methods of the outbox.
+func (w *wrong) onOutbox(change func(w *wrong)) *wrong {
+	change(w)
+	return w
 }
 
 func (w *wrong) onLookup(fn func(w *wrong, ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error)) *wrong {

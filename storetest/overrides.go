@@ -415,7 +415,7 @@ var overrideExamples = []example{
 		save(``, "third")
 		want := []string{"first: -1", "second: 2-null", "third: null-"}
 		got := []string{}
-		for _, e := range f.pending() {
+		for _, e := range f.events() {
 			if e.Config == nil {
 				f.Fatalf("event %q has lost what changed", e.ID)
 			}

@@ -19,6 +19,7 @@ import (
 // The longest values, in bytes. They fit into an index of every engine.
 const (
 	MaxName     = 320       // of a slug or alias, as its key
+	MaxSink     = 128       // of a sink, a process
 	MaxKey      = 255       // of a user id, a configuration key, an event id
 	MaxText     = 4 << 10   // of a tenant's name, reason, region or placement
 	MaxMetadata = 64 << 10  // of a tenant's metadata, keys and values together
@@ -219,8 +220,8 @@ func Updated(t, old tenancy.Tenant, now time.Time) tenancy.Tenant {
 	return t
 }
 
-// Events checks events that are to be kept. An event without an ID is refused: nobody could
-// mark it as delivered.
+// Events checks events that are to be kept. An event without an ID, by which it is de-duplicated, or
+// without a tenant, by which it is ordered, is refused.
 func Events(events []tenancy.Event) error {
 	for _, e := range events {
 		if e.ID == "" {
@@ -231,7 +232,7 @@ func Events(events []tenancy.Event) error {
 		for _, text := range []struct{ field, value string }{
 			{"event id", e.ID}, {"event tenant id", e.TenantID},
 		} {
-			if err := checkText(text.field, text.value, MaxKey); err != nil {
+			if err := checkKey(text.field, text.value); err != nil {
 				return err
 			}
 		}
@@ -400,4 +401,53 @@ func shorten(s string) string {
 		return s[:64] + "…"
 	}
 	return s
+}
+
+// CheckSink returns an error when name cannot name a sink of events.
+func CheckSink(name string) error { return checkName("sink", name) }
+
+// CheckOwner returns an error when a process cannot be called so.
+func CheckOwner(name string) error { return checkName("owner of a sink", name) }
+
+func checkName(field, s string) error {
+	if s == "" || len(s) > MaxSink || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return &tenancy.InvalidError{
+			Field: field, Value: shorten(s), Remedy: fmt.Sprintf("use 1 to %d bytes of valid UTF-8 without NUL", MaxSink),
+		}
+	}
+	return nil
+}
+
+// HoldChange returns an error when the change cannot be kept.
+func HoldChange(c tenancy.HoldChange) error {
+	if c.From == nil && c.To == nil || c.From != nil && c.To != nil && c.From.TenantID != c.To.TenantID {
+		return &tenancy.InvalidError{Field: "change of a hold", Value: HoldTenant(c), Remedy: "give From, To or both, of one tenant"}
+	}
+	if c.To == nil {
+		return nil
+	}
+	if err := checkText("event tenant id", c.To.TenantID, MaxKey); err != nil {
+		return err
+	}
+	return checkText("error of a hold", c.To.Error, MaxText)
+}
+
+// HoldTenant returns the tenant whose hold changes.
+func HoldTenant(c tenancy.HoldChange) string {
+	switch {
+	case c.To != nil:
+		return c.To.TenantID
+	case c.From != nil:
+		return c.From.TenantID
+	default:
+		return ""
+	}
+}
+
+// SameHold reports whether two holds, nil for none, are the same to a change.
+func SameHold(a, b *tenancy.Hold) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Position == b.Position && a.Attempts == b.Attempts && Time(a.Due).Equal(Time(b.Due))
 }

@@ -224,7 +224,7 @@ func TestAWriteThatMariaDBUndoesInADeadlockIsRepeated(t *testing.T) {
 			if changes, err := store.Changes(t.Context(), 2); err != nil || changes.Revision != 3 || len(changes.Tenants) != 1 {
 				t.Errorf("Changes: %+v, %v; want one at revision 3", changes, err)
 			}
-			if events, err := store.PendingEvents(t.Context(), 10); err != nil || len(events) != 1 {
+			if events, err := store.ReadEvents(t.Context(), tenancy.Position{}, "", 10); err != nil || len(events) != 1 {
 				t.Errorf("the events are %v, %v; want one", events, err)
 			}
 		})
@@ -272,7 +272,7 @@ func TestAWriteThatWaitsTooLongOnMariaDBIsAConflictAndLeavesNothing(t *testing.T
 	if changes, err := store.Changes(t.Context(), 1); err != nil || changes.Revision != 1 || len(changes.Tenants) > 0 {
 		t.Errorf("Changes: %+v, %v; want none", changes, err)
 	}
-	if events, err := store.PendingEvents(t.Context(), 10); err != nil || len(events) > 0 {
+	if events, err := store.ReadEvents(t.Context(), tenancy.Position{}, "", 10); err != nil || len(events) > 0 {
 		t.Errorf("the events are %v, %v; want none", events, err)
 	}
 	if _, err := store.Update(t.Context(), changed); err != nil {

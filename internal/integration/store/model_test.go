@@ -60,7 +60,7 @@ func empty(t *testing.T, e engine, store *sqlstore.Store, db *sql.DB) {
 		t.Fatal(err)
 	}
 	statements := []string{"UPDATE " + e.table("meta") + " SET revision = 0"}
-	for _, table := range []string{"names", "memberships", "config", "config_history", "changes", "outbox", "tenants"} {
+	for _, table := range []string{"names", "memberships", "config", "config_history", "changes", "outbox", "holds", "sinks", "tenants"} {
 		statements = append(statements, "DELETE FROM "+e.table(table))
 	}
 	for _, statement := range statements {
@@ -121,9 +121,7 @@ func (p pair) step(step int, known map[string]tenancy.Tenant) {
 			}))
 		})
 	case 9:
-		p.same("EventsDelivered", func(c catalogue) any {
-			return kind(c.EventsDelivered(p.ctx, fmt.Sprintf("e-%d", step/2), fmt.Sprintf("e-%d", step/3)))
-		})
+		p.deliver(step)
 	}
 	if t, err := p.model.Lookup(p.ctx, tenancy.ByID(id)); err == nil && rapid.Bool().Draw(r, "reads again") {
 		known[t.ID] = t
@@ -142,6 +140,54 @@ func (p pair) drawTenant(id string) tenancy.Tenant {
 		Status:   rapid.SampledFrom([]tenancy.Status{tenancy.StatusActive, tenancy.StatusArchived, tenancy.StatusPurged}).Draw(p.r, "status"),
 		Aliases:  rapid.SliceOfN(alias, 0, 3).Draw(p.r, "aliases"),
 		Metadata: rapid.SampledFrom([]map[string]string{nil, {}, {"k": "v"}}).Draw(p.r, "metadata"),
+	}
+}
+
+// deliver does what a relay, an operator or a clean-up does, often with what is out of date.
+func (p pair) deliver(step int) {
+	r, outbox := p.r, func(c catalogue) tenancy.Outbox { return c }
+	minute := func(what string) time.Time {
+		return time.Date(2024, 1, 1, 0, rapid.IntRange(0, 3).Draw(r, what), 0, 0, time.UTC)
+	}
+	position := func(what string) tenancy.Position {
+		return tenancy.Position{Revision: int64(rapid.IntRange(0, step).Draw(r, what)), Index: rapid.IntRange(0, 2).Draw(r, what+"'s index")}
+	}
+	hold := func(tenant, what string) *tenancy.Hold {
+		if rapid.Bool().Draw(r, "no "+what) {
+			return nil
+		}
+		h := &tenancy.Hold{TenantID: tenant, Position: position(what), Error: "busy"}
+		if rapid.Bool().Draw(r, what+" is due") {
+			h.Due = minute(what + "'s due")
+		}
+		return h
+	}
+	sink := rapid.SampledFrom([]string{"s", "t"}).Draw(r, "sink")
+	owner := rapid.SampledFrom([]string{"one", "two"}).Draw(r, "owner")
+	tenant := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "tenant")
+	change := tenancy.HoldChange{From: hold(tenant, "from"), To: hold(tenant, "to")}
+	if known, err := p.model.Holds(p.ctx, sink, tenancy.HoldQuery{Tenants: []string{tenant}}); err == nil && rapid.Bool().Draw(r, "as it is") {
+		if change.From = nil; len(known) == 1 {
+			change.From = &known[0]
+		}
+	}
+	now, until, at := minute("now"), minute("until"), position("at")
+	switch rapid.IntRange(0, 4).Draw(r, "delivery") {
+	case 0:
+		p.same("ClaimSink", func(c catalogue) any { return result(outbox(c).ClaimSink(p.ctx, sink, owner, now, until)) })
+	case 1:
+		progress := tenancy.SinkProgress{Sink: sink, Owner: owner, From: position("cursor"), To: at, Until: until, Holds: []tenancy.HoldChange{change}}
+		if sinks, err := p.model.Sinks(p.ctx); err == nil && len(sinks) > 0 && rapid.IntRange(0, 3).Draw(r, "stale") > 0 {
+			progress.Sink, progress.Owner, progress.From = sinks[0].Name, sinks[0].Owner, sinks[0].Cursor
+		}
+		p.same("SaveSink", func(c catalogue) any { return kind(c.SaveSink(p.ctx, progress)) })
+	case 2:
+		p.same("SaveHold", func(c catalogue) any { return kind(c.SaveHold(p.ctx, sink, change)) })
+	case 3:
+		p.same("ForgetSink", func(c catalogue) any { return kind(c.ForgetSink(p.ctx, sink, now)) })
+	case 4:
+		before := time.Date(2024, 1, 1, 0, 0, rapid.IntRange(0, step+1).Draw(r, "before"), 0, time.UTC)
+		p.same("PruneEvents", func(c catalogue) any { return result(c.PruneEvents(p.ctx, before, step/2)) })
 	}
 }
 
@@ -194,7 +240,20 @@ func (p pair) compareAll() {
 	for since := range int64(12) {
 		p.same(fmt.Sprintf("Changes(%d)", since-1), func(c catalogue) any { return result(c.Changes(p.ctx, since-1)) })
 	}
-	p.same("PendingEvents", func(c catalogue) any { return result(c.PendingEvents(p.ctx, 100)) })
+	for _, tenant := range []string{"", "a", "b"} {
+		p.same("ReadEvents", func(c catalogue) any { return result(c.ReadEvents(p.ctx, tenancy.Position{Revision: 2}, tenant, 100)) })
+	}
+	p.same("Sinks", func(c catalogue) any { return result(c.Sinks(p.ctx)) })
+	for _, sink := range []string{"s", "t"} {
+		for minute := range 4 {
+			now := time.Date(2024, 1, 1, 0, minute, 0, 0, time.UTC)
+			p.same("SinkWaits", func(c catalogue) any { return result(c.SinkWaits(p.ctx, sink, now)) })
+			p.same("Holds", func(c catalogue) any { return result(c.Holds(p.ctx, sink, tenancy.HoldQuery{DueBy: now})) })
+		}
+		for _, q := range []tenancy.HoldQuery{{}, {Parked: true}, {Tenants: []string{"a"}}, {After: "a", Limit: 1}} {
+			p.same("Holds", func(c catalogue) any { return result(c.Holds(p.ctx, sink, q)) })
+		}
+	}
 }
 
 func (p pair) same(what string, call func(c catalogue) any) {
@@ -223,7 +282,7 @@ func kind(err error) string {
 	if invalid, ok := errors.AsType[*tenancy.InvalidError](err); ok {
 		return invalid.Error()
 	}
-	for _, known := range []error{tenancy.ErrNotFound, tenancy.ErrConflict, tenancy.ErrNotMember} {
+	for _, known := range []error{tenancy.ErrNotFound, tenancy.ErrConflict, tenancy.ErrNotMember, tenancy.ErrNoSink} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

@@ -37,8 +37,29 @@ func calls(ctx context.Context, s *sqlstore.Store) map[string]error {
 	_, errs["PruneMembers"] = s.PruneMembers(ctx, "id-acme", time.Now())
 	errs["RemoveMember"] = s.RemoveMember(ctx, "alice", "id-acme")
 	_, errs["Changes"] = s.Changes(ctx, 0)
-	_, errs["PendingEvents"] = s.PendingEvents(ctx, 1)
-	errs["EventsDelivered"] = s.EventsDelivered(ctx, "e-1")
+	_, errs["ReadEvents"] = s.ReadEvents(ctx, tenancy.Position{}, "", 1)
+	for name, err := range durableCalls(ctx, s) {
+		errs[name] = err
+	}
+	return errs
+}
+
+// durableCalls are the methods that need version 2 of the schema.
+func durableCalls(ctx context.Context, s *sqlstore.Store) map[string]error {
+	errs := map[string]error{}
+	_, errs["ReadEvents of a tenant"] = s.ReadEvents(ctx, tenancy.Position{}, "id-acme", 1)
+	_, errs["SinkWaits"] = s.SinkWaits(ctx, "s", time.Now())
+	k, err := s.ClaimSink(ctx, "s", "node", time.Now(), time.Now())
+	errs["ClaimSink"] = err
+	hold := tenancy.Hold{TenantID: "id-acme"}
+	errs["SaveSink"] = s.SaveSink(ctx, tenancy.SinkProgress{
+		Sink: "s", Owner: k.Owner, Until: time.Now(), Holds: []tenancy.HoldChange{{To: &hold}},
+	})
+	_, errs["Sinks"] = s.Sinks(ctx)
+	_, errs["Holds"] = s.Holds(ctx, "s", tenancy.HoldQuery{})
+	errs["SaveHold"] = s.SaveHold(ctx, "s", tenancy.HoldChange{From: &hold})
+	errs["ForgetSink"] = s.ForgetSink(ctx, "s", time.Now().Add(time.Hour))
+	_, errs["PruneEvents"] = s.PruneEvents(ctx, time.Now(), 1)
 	return errs
 }
 

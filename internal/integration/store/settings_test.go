@@ -255,7 +255,7 @@ func TestRacingEditsOfTwoProcessesLoseNothing(t *testing.T) {
 		if n != writers*rounds || last != "" {
 			t.Errorf("the chain has %d changes and begins with %q; want %d and nothing", n, last, writers*rounds)
 		}
-		if events, err := store.PendingEvents(t.Context(), 1000); err != nil || len(events) != 3*writers*rounds {
+		if events, err := store.ReadEvents(t.Context(), tenancy.Position{}, "", 1000); err != nil || len(events) != 3*writers*rounds {
 			t.Errorf("%d events, %v; want one per changed key, %d", len(events), err, 3*writers*rounds)
 		}
 	})
