@@ -1,9 +1,12 @@
 package tenancy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
+	"os"
 	"reflect"
 	"regexp"
 	"strings"
@@ -149,6 +152,47 @@ func FuzzParseCloudEvent(f *testing.F) {
 	})
 }
 
+// TestTheCatalogueOfEventsIsTrue: docs/EVENTS.md shows each event as it is. With UPDATE_EVENTS it is written.
+func TestTheCatalogueOfEventsIsTrue(t *testing.T) {
+	const begin, end = "<!-- begin events: UPDATE_EVENTS=1 go test -run CatalogueOfEvents . -->\n", "<!-- end events -->"
+	doc, err := os.ReadFile("docs/EVENTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(doc), begin)
+	shown, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("docs/EVENTS.md has no %s", begin)
+	}
+	var want strings.Builder
+	for _, e := range documentedEvents() {
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, must[[]byte](t)(tenancy.CloudEvent(e, cloudSource)), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&want, "\n### %s\n\n```json\n%s\n```\n", e.Type, pretty.String())
+	}
+	want.WriteString("\n")
+	if os.Getenv("UPDATE_EVENTS") != "" {
+		if err := os.WriteFile("docs/EVENTS.md", []byte(before+begin+want.String()+end+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if shown != want.String() {
+		t.Errorf("docs/EVENTS.md is out of date; run this test with UPDATE_EVENTS=1. It should show:\n%s", want.String())
+	}
+	declared, err := os.ReadFile("event.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`EventType = "(\w+)"`).FindAllStringSubmatch(string(declared), -1) {
+		if !strings.Contains(shown, "### "+m[1]+"\n") {
+			t.Errorf("the catalogue does not show %s", m[1])
+		}
+	}
+}
+
 // documentedEvents are one of each type, as docs/EVENTS.md shows them.
 func documentedEvents() []tenancy.Event {
 	types := []tenancy.EventType{
@@ -165,6 +209,8 @@ func documentedEvents() []tenancy.Event {
 		switch typ {
 		case tenancy.TenantSuspended:
 			e.Reason = "unpaid since December"
+		case tenancy.TenantPurged:
+			e.Manifest = &tenancy.Manifest{Time: e.Time, Items: []tenancy.ManifestItem{{Kind: "rows", Name: "orders", Rows: 1200}}}
 		case tenancy.TenantConfigChanged:
 			e.Config = &tenancy.ConfigChange{Key: "max_users", Old: json.RawMessage(`10`), New: json.RawMessage(`25`)}
 		}

@@ -45,6 +45,7 @@ func (e Event) Clone() Event {
 		change.Old, change.New = slices.Clone(change.Old), slices.Clone(change.New)
 		e.Config = &change
 	}
+	e.Manifest = e.Manifest.clone()
 	return e
 }
 

@@ -202,6 +202,23 @@ var table = []entry{
 		plans,
 	},
 	{
+		Key{"events.retention", typeSeconds, "86400", "How long events are kept that every sink has taken; 0 keeps them for good."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Events.Retention }),
+	},
+	{
+		Key{"events.max_attempts", typeInteger, "300", "How often a refused event is handed over before it is parked until an operator decides; 0 parks nothing."},
+		func(v *value, c *tenancy.Config) {
+			attempts := func(c *tenancy.Config) *int { return &c.Events.MaxAttempts }
+			if integer(attempts, 0)(v, c); c.Events.MaxAttempts == 0 {
+				c.Events.MaxAttempts = -1 // what is not set is never asked for
+			}
+		},
+	},
+	{
+		Key{"events.lease", typeSeconds, "15", "How long nobody else delivers events for a sink whose process is gone; 1 or more."},
+		seconds(func(c *tenancy.Config) *time.Duration { return &c.Events.Lease }),
+	},
+	{
 		Key{"integration.cache_key_prefix", typeBoolean, "true", "False switches off tenantcache: New then refuses. Keys are never written without the prefix t:{tenant_id}:."},
 		inverted(func(c *tenancy.Config) *bool { return &c.Integration.NoCacheKeyPrefix }),
 	},

@@ -129,6 +129,10 @@ tenancy:
     plans:
       gold: {max_users: 500, theme: gold}
       free: {}
+  events:
+    retention: 1h
+    max_attempts: 0
+    lease: 5
   integration:
     cache_key_prefix: false
     sql_context_bridge: false
@@ -154,6 +158,7 @@ func everyField() tenancy.Config {
 			"max_users": int64(50), "ratio": 0.5, "theme": "dark", "beta": true,
 			"limits": map[string]any{"daily": []any{int64(1), "two", nil}}, "since": "2020-01-01",
 		}, Plans: map[string]map[string]any{"gold": {"max_users": int64(500), "theme": "gold"}, "free": {}}},
+		Events: tenancy.EventsConfig{Retention: time.Hour, MaxAttempts: -1, Lease: 5 * time.Second},
 		Integration: tenancy.IntegrationConfig{NoCacheKeyPrefix: true, NoSQLContextBridge: true},
 	}
 }
@@ -234,6 +239,9 @@ func TestEveryKeyFromVariables(t *testing.T) {
 		`LEX_TENANCY__OVERRIDES__DEFAULTS={"max_users":50,"ratio":0.5,"theme":"dark","beta":true,"limits":{"daily":[1,"two",null]},"since":"2020-01-01"}`,
 		`LEX_TENANCY__OVERRIDES__PLANS={"gold":{"max_users":500,"theme":"gold"},"free":{}}`,
 		"LEX_TENANCY__LIFECYCLE__MAX_GRANT=8h",
+		"LEX_TENANCY__EVENTS__RETENTION=1h",
+		"LEX_TENANCY__EVENTS__MAX_ATTEMPTS=0",
+		"LEX_TENANCY__EVENTS__LEASE=5",
 		"LEX_TENANCY__INTEGRATION__CACHE_KEY_PREFIX=false",
 		"LEX_TENANCY__INTEGRATION__SQL_CONTEXT_BRIDGE=false",
 	}}
@@ -276,6 +284,7 @@ func TestB18DocumentedDefaultsAreTheZeroConfiguration(t *testing.T) {
 			ArchiveGrace: 720 * time.Hour, SlugQuarantine: 720 * time.Hour, MaxGrant: 24 * time.Hour,
 		},
 		Overrides: tenancy.OverridesConfig{CacheTTL: 60 * time.Second, Defaults: map[string]any{}, Plans: map[string]map[string]any{}},
+		Events:    tenancy.EventsConfig{Retention: 24 * time.Hour, MaxAttempts: 300, Lease: 15 * time.Second},
 	}
 	same(t, got, want)
 }
