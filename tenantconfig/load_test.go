@@ -158,7 +158,7 @@ func everyField() tenancy.Config {
 			"max_users": int64(50), "ratio": 0.5, "theme": "dark", "beta": true,
 			"limits": map[string]any{"daily": []any{int64(1), "two", nil}}, "since": "2020-01-01",
 		}, Plans: map[string]map[string]any{"gold": {"max_users": int64(500), "theme": "gold"}, "free": {}}},
-		Events: tenancy.EventsConfig{Retention: time.Hour, MaxAttempts: -1, Lease: 5 * time.Second},
+		Events:      tenancy.EventsConfig{Retention: time.Hour, MaxAttempts: -1, Lease: 5 * time.Second},
 		Integration: tenancy.IntegrationConfig{NoCacheKeyPrefix: true, NoSQLContextBridge: true},
 	}
 }
