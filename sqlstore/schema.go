@@ -149,13 +149,8 @@ func (s *Store) connect(ctx context.Context) (*sql.Conn, error) {
 		if err == nil {
 			return conn, nil
 		}
-		if s.dialect.shutOut == nil || !s.dialect.shutOut(err) || time.Since(began) > connectTimeout {
+		if !s.mayRetry(ctx, err, began) {
 			return nil, withCause(ctx, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, withCause(ctx, err)
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
@@ -188,9 +183,22 @@ func (s *Store) needs(version int) error {
 // catalogue is left alone with a [*SchemaError]. The role needs CREATE on the database and owns
 // the tables; on MariaDB it needs ALTER, INDEX, REFERENCES, SELECT and INSERT as well.
 func (s *Store) Migrate(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := s.migrateOnce(ctx)
+		if err == nil {
+			s.found.Store(int64(len(s.migrations)))
+			return nil
+		}
+		if !s.mayRetry(ctx, err, began) {
+			return fmt.Errorf("migrate the catalogue of tenants: %w", withCause(ctx, err))
+		}
+	}
+}
+
+func (s *Store) migrateOnce(ctx context.Context) error {
 	conn, err := s.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("migrate the catalogue of tenants: %w", err)
+		return err
 	}
 	defer func() { _ = conn.Close() }() // gives it back to the pool
 	if err := s.migrate(ctx, conn); err != nil {
@@ -199,10 +207,22 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if _, failed := conn.ExecContext(context.WithoutCancel(ctx), s.dialect.rollback); failed != nil {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
-		return fmt.Errorf("migrate the catalogue of tenants: %w", withCause(ctx, err))
+		return err
 	}
-	s.found.Store(int64(len(s.migrations)))
 	return nil
+}
+
+// mayRetry waits a moment and returns true if err only says that others were setting the file up.
+func (s *Store) mayRetry(ctx context.Context, err error, began time.Time) bool {
+	if s.dialect.shutOut == nil || !s.dialect.shutOut(err) || time.Since(began) > connectTimeout {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(10 * time.Millisecond):
+		return true
+	}
 }
 
 func (s *Store) migrate(ctx context.Context, conn *sql.Conn) error {
