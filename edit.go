@@ -216,6 +216,9 @@ func (o *Overrides) save(ctx context.Context, tenantID string,
 	if err != nil {
 		return err
 	}
+	if err := o.tn.hook(ctx, HookConfigChanged, *t); err != nil {
+		return err
+	}
 	err = store.SaveConfig(ctx, t.ID, func(own map[string]json.RawMessage) (ConfigWrite, error) { return change(t, own) })
 	_ = o.tn.Changed(ctx, t.ID) // also after an error: nobody knows what was committed
 	if err != nil {

@@ -821,3 +821,54 @@ func TestRunOnceEndsWhenNothingCanBeWritten(t *testing.T) {
 	}
 	wantSteps(t, f)
 }
+
+// A node that slept in a step wakes when the tenant is purged: what it made late it removes again.
+func TestWhatIsMadeTooLateIsRemoved(t *testing.T) {
+	t.Parallel()
+	p := &provisioner{}
+	store := memstore.New()
+	node := func(id string, p tenancy.Provisioner) *tenancy.Tenancy {
+		tn, err := tenancy.New(tenancy.Config{Store: store, NodeID: id, Provisioner: p, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tn
+	}
+	other := node("other", &provisioner{})
+	p.hold = func() {
+		stolen := must[tenancy.Tenant](t)(other.Lifecycle().Get(context.Background(), "acme"))
+		stolen.Journal.Until = time.Now().Add(-time.Second)
+		must[tenancy.Tenant](t)(store.Update(context.Background(), stolen))
+		must[tenancy.Tenant](t)(other.Lifecycle().Delete(context.Background(), "acme"))
+	}
+	_, err := node("late", p).Lifecycle().Create(t.Context(), tenancy.CreateTenant{ID: "acme", Slug: "acme"})
+	if !errors.Is(err, tenancy.ErrLeaseLost) {
+		t.Errorf("%v", err)
+	}
+	if want := []string{"place", "provision", "deprovision"}; !slices.Equal(p.calls, want) {
+		t.Errorf("the late node's provisioner was called %v, want %v", p.calls, want)
+	}
+}
+
+// A veto of tenant.config_changed keeps the value as it was.
+func TestHookConfigChangedVetoes(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, func(c *tenancy.Config) {
+		c.Hooks = map[tenancy.HookName][]tenancy.Hook{tenancy.HookConfigChanged: {func(_ context.Context, t tenancy.Tenant) error {
+			if t.Slug == "acme" {
+				return errFull
+			}
+			return nil
+		}}}
+	})
+	o, ctx := f.nodes[0].Overrides(), t.Context()
+	for _, slug := range []string{"acme", "globex"} {
+		must[tenancy.Tenant](t)(f.nodes[0].Lifecycle().Create(ctx, tenancy.CreateTenant{ID: slug, Slug: slug}))
+		if err := o.Set(ctx, slug, "theme", "dark"); errors.Is(err, errFull) != (slug == "acme") {
+			t.Errorf("%s: %v", slug, err)
+		}
+		if _, set, err := o.Get(ctx, slug, "theme"); err != nil || set != (slug == "globex") {
+			t.Errorf("%s: set %v, %v", slug, set, err)
+		}
+	}
+}

@@ -17,6 +17,9 @@ const (
 	lastRetry  = 5 * time.Minute
 )
 
+// clearTimeout bounds the removal of what was made too late.
+const clearTimeout = time.Minute
+
 // waitForLease is how often somebody who waits for a tenant's work looks again.
 const waitForLease = 50 * time.Millisecond
 
@@ -31,6 +34,7 @@ var (
 // worker does the steps of one tenant's journal. While it does, it keeps the lease.
 type worker struct {
 	l     *Lifecycle
+	work  Work
 	fence int64
 
 	mu     sync.Mutex // held while t is written
@@ -82,7 +86,7 @@ func (l *Lifecycle) leased(t Tenant) Tenant {
 // carryOut does what is left of the journal, whose lease this node has, and ends the work. After an
 // error the tenant keeps its state, and the journal says what failed.
 func (l *Lifecycle) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
-	w := &worker{l: l, fence: t.Journal.Fence, tenant: t}
+	w := &worker{l: l, work: t.Journal.Work, fence: t.Journal.Fence, tenant: t}
 	ctx, stop := w.keep(context.WithValue(ctx, workKey{}, t.ID))
 	defer stop()
 	steps := slices.DeleteFunc(slices.Clone(l.steps(t.Journal.Work)), func(s Step) bool { return slices.Contains(t.Journal.Done, s.Name) })
@@ -124,7 +128,7 @@ func (l *Lifecycle) run(ctx context.Context, step Step, t *Tenant) (err error) {
 // finish makes the work's outcome the tenant's state and tells it, all at once, with what the last
 // step changed.
 func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error) {
-	status, typ := w.copy().Journal.Work.outcome()
+	status, typ := w.work.outcome()
 	err := w.save(ctx, &typ, func(t *Tenant) {
 		last(t)
 		t.Status, t.StatusReason, t.Journal = status, "", nil
@@ -143,7 +147,7 @@ func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error)
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	t, getErr := w.l.Get(asking, w.tenant.ID)
-	if getErr == nil && (t.Status == status || errors.Is(err, ErrLeaseLost) && t.Journal == nil && t.Status != StatusProvisioning) {
+	if getErr == nil && (t.Status == status || errors.Is(err, ErrLeaseLost) && t.Journal == nil && t.Status != StatusProvisioning && t.Status != StatusPurged) {
 		return t, nil
 	}
 	return w.failed(ctx, "finish", err)
@@ -156,6 +160,7 @@ func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, 
 	err := provisionError(w.copy(), step, cause)
 	stopped := ctx.Err() != nil
 	if errors.Is(cause, ErrLeaseLost) || errors.Is(context.Cause(ctx), ErrLeaseLost) {
+		w.clearAway(ctx)
 		return w.copy(), fmt.Errorf("%s tenant %q: %w", step, w.tenant.Slug, ErrLeaseLost)
 	}
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
@@ -178,6 +183,25 @@ func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, 
 			"tenant_id", w.tenant.ID, "cause", cause, "error", saveErr)
 	}
 	return w.copy(), err
+}
+
+// clearAway removes what this node made after its lease was lost, if the tenant is purged by now: the
+// purge cannot have seen it. What a process leaves that is killed here, or makes later still, stays.
+func (w *worker) clearAway(ctx context.Context) {
+	id := w.copy().ID
+	if w.work != WorkProvision || w.l.tn.cfg.Provisioner == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
+	defer cancel()
+	t, err := w.l.Get(ctx, id)
+	if err == nil && t.Status == StatusPurged {
+		err = w.l.tn.cfg.Provisioner.Deprovision(ctx, t)
+	}
+	if err != nil {
+		w.l.tn.log.ErrorContext(ctx, "tenancy: cannot make sure that nothing is left of a tenant that was purged while this node worked on it: "+
+			"look for its place by hand", "tenant_id", id, "error", err)
+	}
 }
 
 // backoff returns how long to wait after so many failures, a fifth more or less.

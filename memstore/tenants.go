@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (s *Store) Create(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 // Update replaces the tenant with t.ID if its revision is still t.Revision, else
 // [tenancy.ErrConflict]; an unknown id is [tenancy.ErrNotFound]. A name that t no longer has
 // stops resolving at once and is free for others, unless t is purged: a purged tenant keeps
-// every name it had. CreatedAt cannot change; UpdatedAt is the caller's if it is later than
+// every name it had, and loses its members, overrides and their history. CreatedAt cannot change; UpdatedAt is the caller's if it is later than
 // the stored one, else the store's time.
 func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
 	fail := func(err error) (tenancy.Tenant, error) {
@@ -106,6 +107,11 @@ func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 	}
 	kept = storable.Updated(kept, old, s.Now())
 	s.tenants[kept.ID] = kept
+	if kept.Status == tenancy.StatusPurged {
+		delete(s.config, kept.ID)
+		delete(s.records, kept.ID)
+		maps.DeleteFunc(s.members, func(m member, _ tenancy.Member) bool { return m.tenantID == kept.ID })
+	}
 	s.commit(kept.ID, events...)
 	return kept.Clone(), nil
 }

@@ -188,7 +188,7 @@ func (s *Store) Create(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 // Update replaces the tenant with t.ID if its revision is still t.Revision, else
 // [tenancy.ErrConflict]; an unknown id is [tenancy.ErrNotFound]. A name that t no longer has
 // stops resolving at once and is free for others, unless t is purged: a purged tenant keeps
-// every name it had. CreatedAt cannot change; UpdatedAt is the caller's if it is later than
+// every name it had, and loses its members, overrides and their history. CreatedAt cannot change; UpdatedAt is the caller's if it is later than
 // the stored one, else the store's time.
 func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
 	fail := func(err error) (tenancy.Tenant, error) {
@@ -242,12 +242,31 @@ func (s *Store) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.
 		if _, err := w.exec(`UPDATE tenancy.tenants SET `+set+` WHERE id = ?`, append(values, kept.ID)...); err != nil {
 			return err
 		}
+		if stored.Status == tenancy.StatusPurged {
+			if err := w.forget(l, stored.ID); err != nil {
+				return err
+			}
+		}
 		return w.keepEvents(events)
 	})
 	if err != nil {
 		return fail(err)
 	}
 	return stored, nil
+}
+
+// forget removes what the catalogue has of a purged tenant beside its record and names.
+func (w *write) forget(l layout, id string) error {
+	tables := []string{"config", "memberships"}
+	if l.second {
+		tables = append(tables, "config_history")
+	}
+	for _, table := range tables {
+		if _, err := w.exec(`DELETE FROM tenancy.`+table+` WHERE tenant_id = ?`, id); err != nil { //nolint:gosec // G202: the names are above
+			return err
+		}
+	}
+	return nil
 }
 
 // DueTenants returns up to limit tenants that have something to do now, the oldest first. A catalogue

@@ -163,4 +163,17 @@ var workExamples = []example{
 			f.Fatalf("the catalogue's revision went from %d to %d, %v; nodes are no change of it", since.Revision, now.Revision, err)
 		}
 	}},
+	{"a purged tenant loses its members and overrides, and nobody else does", []Feature{Overrides, Memberships}, func(f *fixture) {
+		gone, other := f.create(acme("acme")), f.create(acme("globex"))
+		for _, t := range []tenancy.Tenant{gone, other} {
+			f.setMember("alice", t.ID, tenancy.Member{Roles: []string{"admin"}})
+			f.save(t.ID, "theme", `"dark"`)
+		}
+		gone.Status = tenancy.StatusPurged
+		f.update(gone)
+		f.isNoMember("alice", gone.ID)
+		f.loaded(gone.ID, map[string]string{})
+		f.isMember("alice", other.ID, tenancy.Member{Roles: []string{"admin"}})
+		f.loaded(other.ID, map[string]string{"theme": `"dark"`})
+	}},
 }

@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -83,6 +84,9 @@ var workFaults = []fault{
 			return slices.DeleteFunc(all, func(t tenancy.Tenant) bool { return t.Status != tenancy.StatusProvisioning }), err
 		}}
 	}},
+	{"a purged tenant keeps its overrides", "work/a purged tenant loses its members and overrides, and nobody else does", func() tenancy.Store {
+		return keepsOverrides{newWrong()}
+	}},
 	{"a node is forgotten when it says something again", "work/nodes are kept, replaced, removed and forgotten", func() tenancy.Store {
 		return wrongNodes{newWrong()}
 	}},
@@ -93,4 +97,16 @@ type wrongNodes struct{ *wrong }
 
 func (w wrongNodes) SaveNode(ctx context.Context, n tenancy.Node, _ time.Time) error {
 	return w.Store.SaveNode(ctx, n, n.Seen)
+}
+
+// keepsOverrides still knows what a purged tenant had.
+type keepsOverrides struct{ *wrong }
+
+func (w keepsOverrides) LoadConfig(ctx context.Context, tenantID string) (map[string]json.RawMessage, error) {
+	values, err := w.Store.LoadConfig(ctx, tenantID)
+	t, lookupErr := w.Lookup(ctx, tenancy.ByID(tenantID))
+	if lookupErr == nil && t.Status == tenancy.StatusPurged {
+		return map[string]json.RawMessage{"theme": json.RawMessage(`"dark"`)}, err
+	}
+	return values, err
 }
