@@ -4,6 +4,9 @@ TESTFLAGS ?= -timeout 12m
 FUZZTIME ?= 60s
 SOAK ?= 60s
 MINUTES ?= 1
+CRASH ?= 300
+TENANTS ?= 1000
+RACES ?= 10000
 SERVERS = TENANCY_REQUIRE_SERVERS=1
 
 .DEFAULT_GOAL := help
@@ -62,6 +65,10 @@ leakhunt: test-servers ## search every strategy, engine and access path for leak
 .PHONY: scale
 scale: test-servers ## 10 000 SQLite files, 500 PostgreSQL databases and a flood, measured
 	$(SERVERS) TENANCY_SCALE=1 go test -count=1 -v -timeout 30m ./internal/integration/scale
+
+.PHONY: crash
+crash: test-servers ## kill CRASH (300) nodes at every boundary and at random, a fleet that creates TENANTS (1000), RACES (10000) updates, an outage (RUN=regexp)
+	$(SERVERS) TENANCY_CRASH=$(CRASH) TENANCY_CRASH_TENANTS=$(TENANTS) TENANCY_CRASH_RACES=$(RACES) go test -race -count=1 -v -timeout 60m $(if $(RUN),-run '$(RUN)') ./internal/integration/crash
 
 .PHONY: bench
 bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)
