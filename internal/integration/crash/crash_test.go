@@ -80,9 +80,9 @@ func TestKill(t *testing.T) {
 			want := (n + len(all) - 1) / len(all)
 			v.atBoundaries(t, want/2, full)
 			if v.Engine != isolation.EngineSQLite {
-				v.onTheWire(t, (want-v.kills)/2)
+				v.onTheWire(t, max(want/6, (want-v.kills)/2))
 			}
-			v.atRandom(t, max(1, want-v.kills))
+			v.atRandom(t, max(want/6, want-v.kills, 1))
 		})
 	}
 	if t.Failed() {
