@@ -350,21 +350,21 @@ func (s *site) bring(ctx context.Context, id string, goal tenancy.Status) error 
 		switch {
 		case err != nil:
 			verb = "create"
-			t, err = l.Create(ctx, tenancy.CreateTenant{ID: id, Slug: id})
+			_, err = l.Create(ctx, tenancy.CreateTenant{ID: id, Slug: id})
 		case t.Status == goal:
 			return nil
 		case t.Status == tenancy.StatusProvisioning:
 			verb = "create"
-			t, err = l.Provision(ctx, id)
+			_, err = l.Provision(ctx, id)
 		case t.Status == tenancy.StatusActive:
 			verb = "deactivate"
-			t, err = l.Deactivate(ctx, id)
+			_, err = l.Deactivate(ctx, id)
 		case t.Status == tenancy.StatusInactive:
 			verb = "archive"
-			t, err = l.Archive(ctx, id)
+			_, err = l.Archive(ctx, id)
 		case t.Status == tenancy.StatusArchived:
 			verb = "purge"
-			t, err = l.Purge(ctx, id)
+			_, err = l.Purge(ctx, id)
 		default:
 			err = fmt.Errorf("tenant %s is %s", id, t.Status)
 		}
