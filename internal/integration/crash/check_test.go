@@ -138,14 +138,16 @@ func (s *site) gone(t *testing.T, id string) {
 	}
 	db := root(t, s.world)
 	defer db.Close()
-	table := "notes"
+	tables := map[string]string{"notes": "tenant_id"}
 	if s.Engine == isolation.EngineMariaDB {
-		table = s.Database + ".notes"
+		tables = map[string]string{s.Database + ".notes": "tenant_id", s.Database + ".tenancy_login": "tenant"}
 	}
-	var n int
-	must(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table+" WHERE tenant_id = '"+id+"'").Scan(&n))
-	if n != 0 {
-		t.Errorf("%d rows of the purged tenant %s stayed", n, id)
+	for table, column := range tables {
+		var n int
+		must(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table+" WHERE "+column+" = '"+id+"'").Scan(&n))
+		if n != 0 {
+			t.Errorf("%d rows of the purged tenant %s stayed in %s", n, id, table)
+		}
 	}
 }
 
