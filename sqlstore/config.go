@@ -107,7 +107,7 @@ func (w *write) keepConfig(tenantID string, kept tenancy.ConfigWrite) error {
 			}
 		}
 	}
-	if w.store.has(2) {
+	if w.store.second() {
 		for i, r := range kept.History {
 			if _, err := w.exec(`INSERT INTO tenancy.config_history
 				(tenant_id, revision, position, name, old_value, new_value, changed_by, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -136,7 +136,7 @@ func (s *Store) ConfigHistory(ctx context.Context, tenantID string, opts tenancy
 	if err := s.ready(ctx); err != nil {
 		return fail(err)
 	}
-	if err := s.needs(2); err != nil {
+	if err := s.needSecond(); err != nil {
 		return fail(err)
 	}
 	after, err := storable.ParseCursor(opts.After)

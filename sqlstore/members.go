@@ -14,7 +14,7 @@ import (
 
 // memberColumns are what a membership holds. The catalogue's first version has no grants.
 func (s *Store) memberColumns() string {
-	if s.has(2) {
+	if s.second() {
 		return "roles, expires_at, reason, granted_by, granted_at"
 	}
 	return "roles, expires_at, NULL, NULL, NULL"
@@ -105,7 +105,7 @@ func (s *Store) setMember(ctx context.Context, userID, tenantID string, m tenanc
 			return err
 		}
 		if grant || m.IsGrant() || m.GrantedBy != "" || !m.GrantedAt.IsZero() {
-			if err := s.needs(2); err != nil {
+			if err := s.needSecond(); err != nil {
 				return err
 			}
 		}
@@ -117,7 +117,7 @@ func (s *Store) setMember(ctx context.Context, userID, tenantID string, m tenanc
 		if _, err := w.exec(`DELETE FROM tenancy.memberships WHERE tenant_id = ? AND user_id = ?`, tenantID, userID); err != nil {
 			return err
 		}
-		if !s.has(2) {
+		if !s.second() {
 			_, err := w.exec(`INSERT INTO tenancy.memberships (tenant_id, user_id, roles, expires_at) VALUES (?, ?, ?, ?)`,
 				tenantID, userID, roles, s.dialect.time(m.Expires))
 			return err
@@ -213,7 +213,7 @@ func (s *Store) ListMembers(ctx context.Context, opts tenancy.MemberListOptions)
 	if err := s.ready(ctx); err != nil {
 		return fail(err)
 	}
-	if err := s.needs(2); err != nil {
+	if err := s.needSecond(); err != nil {
 		return fail(err)
 	}
 	if possible, err := storable.MemberListing(opts); err != nil || !possible {

@@ -15,7 +15,7 @@ func (s *Store) SaveNode(ctx context.Context, n tenancy.Node, before time.Time) 
 	fail := func(err error) error {
 		return fmt.Errorf("save node %q: %w", n.ID, withCause(ctx, err))
 	}
-	if err := errors.Join(s.ready(ctx), s.needs(2)); err != nil {
+	if err := errors.Join(s.ready(ctx), s.needSecond()); err != nil {
 		return fail(err)
 	}
 	result, err := s.db.ExecContext(ctx, s.query(`UPDATE tenancy.nodes SET revision = ?, started_at = ?, seen_at = ? WHERE id = ?`),
@@ -46,7 +46,7 @@ func (s *Store) SaveNode(ctx context.Context, n tenancy.Node, before time.Time) 
 
 // RemoveNode removes a record. An unknown id is no error.
 func (s *Store) RemoveNode(ctx context.Context, id string) error {
-	err := errors.Join(s.ready(ctx), s.needs(2))
+	err := errors.Join(s.ready(ctx), s.needSecond())
 	if err == nil {
 		_, err = s.db.ExecContext(ctx, s.query(`DELETE FROM tenancy.nodes WHERE id = ?`), id)
 	}
@@ -61,7 +61,7 @@ func (s *Store) Nodes(ctx context.Context) (nodes []tenancy.Node, err error) {
 	fail := func(err error) ([]tenancy.Node, error) {
 		return nil, fmt.Errorf("list nodes: %w", withCause(ctx, err))
 	}
-	if err := errors.Join(s.ready(ctx), s.needs(2)); err != nil {
+	if err := errors.Join(s.ready(ctx), s.needSecond()); err != nil {
 		return fail(err)
 	}
 	rows, err := s.db.QueryContext(ctx, s.query(`SELECT id, revision, started_at, seen_at FROM tenancy.nodes ORDER BY id`))

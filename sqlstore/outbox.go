@@ -69,7 +69,7 @@ func scanEvent(rows *sql.Rows) (e tenancy.StoredEvent, err error) {
 // adoptEvents fills in what a program of version 1, which may still run beside this one, does not
 // write of its events. Whoever asks by tenant or by time calls it first.
 func (s *Store) adoptEvents(ctx context.Context) error {
-	if err := s.needs(2); err != nil {
+	if err := s.needSecond(); err != nil {
 		return err
 	}
 	for {
@@ -133,7 +133,7 @@ func (s *Store) durable(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return s.needs(2)
+	return s.needSecond()
 }
 
 // SinkWaits reports whether a claim would find something to do: an event after the sink's cursor, a

@@ -165,16 +165,15 @@ func (s *Store) ready(ctx context.Context) error {
 	return s.Check(ctx)
 }
 
-// has reports whether the catalogue has a version, as of when it was last checked.
-func (s *Store) has(version int) bool { return int(s.found.Load()) >= version }
+// second reports whether the catalogue has version 2, as of when it was last checked.
+func (s *Store) second() bool { return s.found.Load() >= 2 }
 
-// needs returns a [*SchemaError] when the catalogue does not have a version yet. It is called after
-// ready.
-func (s *Store) needs(version int) error {
-	if s.has(version) {
+// needSecond returns a [*SchemaError] when the catalogue is of version 1 yet. It is called after ready.
+func (s *Store) needSecond() error {
+	if s.second() {
 		return nil
 	}
-	return &SchemaError{Have: int(s.found.Load()), Want: version}
+	return &SchemaError{Have: int(s.found.Load()), Want: 2}
 }
 
 // Migrate brings the catalogue's tables to this program's version, in one transaction; on

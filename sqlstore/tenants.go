@@ -27,7 +27,7 @@ type layout struct {
 }
 
 // layout returns the one of the version that was found last. It is asked once for a call.
-func (s *Store) layout() layout { return layout{&s.dialect, s.has(2)} }
+func (s *Store) layout() layout { return layout{&s.dialect, s.second()} }
 
 // columns are the columns of a tenant, as scan reads them.
 func (l layout) columns() string {
@@ -262,7 +262,7 @@ func (w *write) forget(l layout, id string) error {
 		tables = append(tables, "config_history")
 	}
 	for _, table := range tables {
-		if _, err := w.exec(`DELETE FROM tenancy.`+table+` WHERE tenant_id = ?`, id); err != nil { //nolint:gosec // G202: the names are above
+		if _, err := w.exec(`DELETE FROM tenancy.`+table+` WHERE tenant_id = ?`, id); err != nil {
 			return err
 		}
 	}

@@ -113,7 +113,7 @@ func (w *write) keepEvents(events []tenancy.Event) error {
 		}
 		w.events++
 		columns, values := "revision, position, event_id, event", []any{w.revision, w.events, e.ID, text}
-		if w.store.has(2) {
+		if w.store.second() {
 			columns, values = columns+", tenant_id, stored_at", append(values, e.TenantID, w.store.dialect.time(w.store.now()))
 		}
 		if _, err := w.exec(`INSERT INTO tenancy.outbox (`+columns+`) VALUES (`+list(len(values), "?")+`)`, values...); err != nil {

@@ -873,7 +873,7 @@ var faults = []fault{
 			return newWrong().onOutbox(func(w *wrong) {
 				w.pruneEvents = func(ctx context.Context, before time.Time, limit int) (int, error) {
 					if sinks, _ := w.Store.Sinks(ctx); len(sinks) == 2 {
-						_ = w.Store.ForgetSink(ctx, sinks[1].Name, before.Add(time.Hour))
+						_ = w.ForgetSink(ctx, sinks[1].Name, before.Add(time.Hour))
 					}
 					return w.Store.PruneEvents(ctx, before, limit)
 				}

@@ -61,11 +61,11 @@ var workExamples = []example{
 		t = f.create(t)
 		f.findsNobody(tenancy.BySlug("apex"))
 		f.findsNobody(tenancy.Alias("domain", "apex.com"))
-		_, err := f.Store.Create(f.ctx(), acme("apex"))
+		_, err := f.Create(f.ctx(), acme("apex"))
 		f.wantConflict(err, "apex")
 		other := acme("other")
 		other.Aliases = []tenancy.Ref{tenancy.Alias("domain", "apex.com")}
-		_, err = f.Store.Create(f.ctx(), other)
+		_, err = f.Create(f.ctx(), other)
 		f.wantConflict(err, tenancy.Alias("domain", "apex.com").Key())
 		t.Former = nil
 		f.update(t)
@@ -77,7 +77,7 @@ var workExamples = []example{
 		t = f.update(t)
 		newcomer := acme("x")
 		newcomer.Slug = "acme"
-		_, err := f.Store.Create(f.ctx(), newcomer)
+		_, err := f.Create(f.ctx(), newcomer)
 		f.wantConflict(err, "acme")
 		t.Former, t.Slug = nil, "acme" // and taken back
 		f.update(t)

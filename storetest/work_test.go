@@ -63,24 +63,24 @@ var workFaults = []fault{
 	}},
 	{"what is due a second later is due", firstDue, func() tenancy.Store {
 		return wrongWork{newWrong(), func(w *wrong, ctx context.Context, now time.Time, limit int) ([]tenancy.Tenant, error) {
-			return w.Store.DueTenants(ctx, now.Add(time.Second), limit)
+			return w.DueTenants(ctx, now.Add(time.Second), limit)
 		}}
 	}},
 	{"the newest is first", firstDue, func() tenancy.Store {
 		return wrongWork{newWrong(), func(w *wrong, ctx context.Context, now time.Time, limit int) ([]tenancy.Tenant, error) {
-			all, err := w.Store.DueTenants(ctx, now, limit)
+			all, err := w.DueTenants(ctx, now, limit)
 			slices.Reverse(all)
 			return all, err
 		}}
 	}},
 	{"the limit is forgotten", firstDue, func() tenancy.Store {
 		return wrongWork{newWrong(), func(w *wrong, ctx context.Context, now time.Time, _ int) ([]tenancy.Tenant, error) {
-			return w.Store.DueTenants(ctx, now, 1000)
+			return w.DueTenants(ctx, now, 1000)
 		}}
 	}},
 	{"only provisioning is due", "work/tenants of every status have something to do", func() tenancy.Store {
 		return wrongWork{newWrong(), func(w *wrong, ctx context.Context, now time.Time, limit int) ([]tenancy.Tenant, error) {
-			all, err := w.Store.DueTenants(ctx, now, limit)
+			all, err := w.DueTenants(ctx, now, limit)
 			return slices.DeleteFunc(all, func(t tenancy.Tenant) bool { return t.Status != tenancy.StatusProvisioning }), err
 		}}
 	}},

@@ -38,7 +38,7 @@ func Decode(text []byte) tenancy.Change {
 	if decoder.Decode(&c) != nil {
 		return tenancy.Change{}
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // the decoder's own, not wrapped
+	if _, err := decoder.Token(); err != io.EOF {
 		return tenancy.Change{}
 	}
 	return c
