@@ -12,6 +12,8 @@ require (
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/redis/go-redis/v9 v9.23.0
+	github.com/riverqueue/river v0.51.1
+	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.51.1
 	gorm.io/driver/mysql v1.6.0
 	gorm.io/driver/postgres v1.6.3
 	gorm.io/driver/sqlite v1.6.0
@@ -23,6 +25,7 @@ require (
 	lexigram.dev/tenancy/tenantnats v0.0.0
 	lexigram.dev/tenancy/tenantpgx v0.0.0
 	lexigram.dev/tenancy/tenantredis v0.0.0
+	lexigram.dev/tenancy/tenantriver v0.0.0
 )
 
 require (
@@ -43,7 +46,14 @@ require (
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/pressly/goose/v3 v3.29.0 // indirect
+	github.com/riverqueue/river/riverdriver v0.51.1 // indirect
+	github.com/riverqueue/river/rivershared v0.51.1 // indirect
+	github.com/riverqueue/river/rivertype v0.51.1 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
+	github.com/tidwall/gjson v1.20.0 // indirect
+	github.com/tidwall/match v1.2.0 // indirect
+	github.com/tidwall/pretty v1.2.1 // indirect
+	github.com/tidwall/sjson v1.2.5 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/dig v1.19.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
@@ -87,4 +97,5 @@ replace (
 	lexigram.dev/tenancy/tenantnats => ../../tenantnats
 	lexigram.dev/tenancy/tenantpgx => ../../tenantpgx
 	lexigram.dev/tenancy/tenantredis => ../../tenantredis
+	lexigram.dev/tenancy/tenantriver => ../../tenantriver
 )
