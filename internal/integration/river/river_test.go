@@ -94,7 +94,7 @@ func TestAFailedStepIsRepeatedWhenTheJournalSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var ran []time.Time
-	n := w.start(t, nodeConfig{name: "node", steps: func(*node) []tenancy.Step {
+	n := w.start(t, nodeConfig{name: "node", lease: time.Hour, steps: func(*node) []tenancy.Step {
 		return []tenancy.Step{{Name: "flaky", Run: func(context.Context, *tenancy.Tenant) error {
 			if ran = append(ran, time.Now()); len(ran) <= 2 {
 				return fmt.Errorf("failure %d", len(ran))
@@ -103,7 +103,7 @@ func TestAFailedStepIsRepeatedWhenTheJournalSaysSo(t *testing.T) {
 		}}}
 	}})
 	n.enqueue(t, n.create(t, 1)...)
-	w.await(t, 25*time.Second, 1, active) // the lease is 30 s
+	w.await(t, 25*time.Second, 1, active)
 	if len(ran) != 3 {
 		t.Fatalf("the step ran %d times, want 3", len(ran))
 	}
