@@ -2,7 +2,6 @@ package tenantriver_test
 
 import (
 	"context"
-	"database/sql"
 	"log"
 	"os"
 
@@ -25,9 +24,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer pool.Close()
-	var db *sql.DB = stdlib.OpenDBFromPool(pool)
-	store, err := sqlstore.New(db, sqlstore.Config{Dialect: sqlstore.PostgreSQL})
+	store, err := sqlstore.New(stdlib.OpenDBFromPool(pool), sqlstore.Config{Dialect: sqlstore.PostgreSQL})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -62,7 +59,6 @@ func Example() {
 	if err := client.Start(ctx); err != nil {
 		log.Fatal(err)
 	}
-	defer func() { _ = client.StopAndCancel(ctx) }() // leases are given back
 
 	t, err := tn.Lifecycle().Create(ctx, tenancy.CreateTenant{Slug: "acme", Name: "Acme"}) // in provisioning
 	if err != nil {
@@ -71,4 +67,9 @@ func Example() {
 	if err := runner.Enqueue(ctx, client, t.ID); err != nil {
 		log.Print(err) // the periodic job finds it
 	}
+
+	if err := client.StopAndCancel(ctx); err != nil { // leases are given back
+		log.Print(err)
+	}
+	pool.Close()
 }
