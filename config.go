@@ -372,7 +372,7 @@ func (c Config) checkEvents() error {
 	}
 	if _, ok := c.Store.(Outbox); !ok && len(c.Subscribers)+len(c.Publishers) > 0 {
 		problems = append(problems, &ConfigError{Key: "Store", Err: errors.New(
-			"Subscribers and Publishers would never get an event: give a Store that is an Outbox, such as sqlstore or memstore")})
+			"for Subscribers and Publishers it has to be an Outbox, as sqlstore and memstore are")})
 	}
 	names := map[string]bool{SubscribersSink: true}
 	for i, p := range c.Publishers {

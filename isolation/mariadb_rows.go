@@ -37,9 +37,12 @@ type MariaDBRows struct {
 	// Tables are the tables that belong to tenants, by name with their tenant column; "" means
 	// tenant_id. Required.
 	Tables map[string]string
-	// Shared are the tables that all tenants read and none writes. Tables that are in neither list
-	// are out of the tenants' reach.
+	// Shared are the tables that all tenants read and none writes.
 	Shared []string
+	// Private are tables that hold nothing of a tenant's, such as goose_db_version. Like all that are in
+	// no list they are out of the tenants' reach; but a table in no list stops a purge, since nobody
+	// knows what is in it.
+	Private []string
 }
 
 var _ rowServer = MariaDB{}
@@ -64,6 +67,9 @@ func (r *MariaDBRows) validate() error {
 		}
 		if _, owned := r.Tables[name]; owned && slices.Contains(r.Shared, name) {
 			fail("Shared: table %q is in Tables too: it can be only one of them", name)
+		}
+		if slices.Contains(r.Private, name) {
+			fail("Private: table %q is in Tables or Shared too: it can be only one of them", name)
 		}
 	}
 	return errors.Join(errs...)

@@ -389,8 +389,8 @@ func (r *MariaDBRows) findUnlisted(b *mariaDBBase) []Finding {
 	var all []Finding
 	for _, name := range sortedKeys(b.tables) {
 		_, walled := r.Tables[name]
-		if !walled && !slices.Contains(r.Shared, name) && !slices.Contains(dialect.MariaDBOwnTables, name) {
-			all = append(all, Finding{unlisted, "table " + r.Base + "." + name, "nobody has said whether tenants' rows are in it", "name it in MariaDB.Rows.Tables or Shared"})
+		if !walled && !slices.Contains(r.Shared, name) && !slices.Contains(r.Private, name) && !slices.Contains(dialect.MariaDBOwnTables, name) {
+			all = append(all, Finding{unlisted, "table " + r.Base + "." + name, "nobody has said whether tenants' rows are in it", "name it in MariaDB.Rows.Tables, Shared or Private"})
 		}
 	}
 	return all

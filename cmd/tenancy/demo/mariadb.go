@@ -76,7 +76,7 @@ func openMariaDB(ctx context.Context, opts Options, strategy string) (_ *backend
 	}
 	server := isolation.MariaDB{App: app, Open: m.open, Key: m.passwords.key()}
 	if strategy == tenancy.StrategyRowLevel {
-		server.Rows = &isolation.MariaDBRows{Base: m.tables, Views: m.views, Tables: map[string]string{"notes": ""}}
+		server.Rows = &isolation.MariaDBRows{Base: m.tables, Views: m.views, Tables: map[string]string{"notes": ""}, Private: []string{"goose_db_version"}}
 	}
 	b.server = server
 	b.pool = isolation.PoolConfig{MaxConns: dataConns}

@@ -73,7 +73,7 @@ func openPostgreSQL(ctx context.Context, opts Options, strategy string) (_ *back
 	if b.store, err = sqlstore.New(catalogue, sqlstore.Config{Dialect: sqlstore.PostgreSQL}); err != nil {
 		return nil, err
 	}
-	server := isolation.PostgreSQL{RLS: &isolation.RLS{Roles: users.roles, Tables: []isolation.Table{{Name: "notes"}}}}
+	server := isolation.PostgreSQL{RLS: &isolation.RLS{Roles: users.roles, Tables: []isolation.Table{{Name: "notes"}}, Private: []string{"goose_db_version"}}}
 	if server.App, err = connector(pooled, users.roles.App); err != nil {
 		return nil, err
 	}
