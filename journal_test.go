@@ -872,3 +872,23 @@ func TestHookConfigChangedVetoes(t *testing.T) {
 		}
 	}
 }
+
+// A step that always needs more time than its caller gives is tried later and later, and says so.
+func TestStepWithoutEnoughTimeHasFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, nil)
+		f.failing(func(ctx context.Context, _, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := f.nodes[0].Lifecycle().Create(ctx, tenancy.CreateTenant{ID: "acme", Slug: "acme"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if j := f.get(t, "acme").Journal; j.Attempts != 1 || j.LastError == "" || !j.Due.After(time.Now()) || j.Owner != "" {
+			t.Errorf("the journal is %+v", j)
+		}
+	})
+}

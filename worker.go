@@ -24,8 +24,9 @@ const clearTimeout = time.Minute
 const waitForLease = 50 * time.Millisecond
 
 var (
-	// ErrLeaseLost says that another node has taken the work on a tenant over.
-	ErrLeaseLost = NewError(CodeProvisioning, "another node has taken the work on the tenant over")
+	// ErrLeaseLost says that a node may not go on with the work on a tenant: another one has it, or may
+	// take it, since the lease could not be renewed. The work goes on by itself.
+	ErrLeaseLost = NewError(CodeProvisioning, "the lease of the work on the tenant is lost: another node has it or may take it, and goes on")
 	// errNested says that a step or a hook of a tenant's work waits for that work itself.
 	errNested = NewError(CodeProvisioning, "the work on the tenant is under way, and this is called from inside it: "+
 		"leave the change of state to the work, or make it in a Subscriber")
@@ -158,7 +159,7 @@ func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error)
 func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, error) {
 	l := w.l
 	err := provisionError(w.copy(), step, cause)
-	stopped := ctx.Err() != nil
+	stopped := errors.Is(ctx.Err(), context.Canceled) // a step that needs more time than it is given has failed
 	if errors.Is(cause, ErrLeaseLost) || errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		w.clearAway(ctx)
 		return w.copy(), fmt.Errorf("%s tenant %q: %w", step, w.tenant.Slug, ErrLeaseLost)
