@@ -126,7 +126,7 @@ func TestNATSDropsAreNoticed(t *testing.T) {
 			conn, total := connectNATS(t, s), int64(0)
 			for _, size := range sizes {
 				must(t, conn.Publish("tenancy.changes", make([]byte, size)))
-				total += int64(size)
+				total += int64(len(fmt.Sprintf("MSG tenancy.changes 1 %d\r\n\r\n", size)) + size)
 			}
 			must(t, conn.Flush())
 			eventually(t, "all of it at the subscriber's", func() bool { return dialer.done.Load() >= total })
