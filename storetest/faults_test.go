@@ -785,15 +785,17 @@ var faults = []fault{
 		func() tenancy.Store {
 			return newWrong().onOutbox(func(w *wrong) {
 				w.saveSink = func(ctx context.Context, p tenancy.SinkProgress) error {
-					for {
-						sinks, err := w.Store.Sinks(ctx)
-						if err == nil && len(sinks) == 1 {
+					var err error
+					for range 100 { // a conflict may be about the holds
+						sinks, listErr := w.Sinks(ctx)
+						if listErr == nil && len(sinks) == 1 {
 							p.From = sinks[0].Cursor
 						}
-						if err := w.Store.SaveSink(ctx, p); !errors.Is(err, tenancy.ErrConflict) {
-							return err
+						if err = w.Store.SaveSink(ctx, p); !errors.Is(err, tenancy.ErrConflict) {
+							break
 						}
 					}
+					return err
 				}
 			})
 		},
@@ -873,7 +875,7 @@ var faults = []fault{
 			return newWrong().onOutbox(func(w *wrong) {
 				w.pruneEvents = func(ctx context.Context, before time.Time, limit int) (int, error) {
 					if sinks, _ := w.Store.Sinks(ctx); len(sinks) == 2 {
-						_ = w.ForgetSink(ctx, sinks[1].Name, before.Add(time.Hour))
+						_ = w.ForgetSink(ctx, sinks[1].Name, sinks[1].Until)
 					}
 					return w.Store.PruneEvents(ctx, before, limit)
 				}
