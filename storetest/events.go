@@ -252,7 +252,8 @@ var eventExamples = []example{
 			}
 			var cursor tenancy.Position
 			for {
-				done := writing.Load() == 0 // before the last read
+				time.Sleep(time.Millisecond) // several writers commit meanwhile
+				done := writing.Load() == 0  // before the last read
 				events, err := f.outbox().ReadEvents(f.ctx(), cursor, "", 5)
 				if err != nil {
 					return err
