@@ -49,10 +49,22 @@ func (h *hunt) may(f Fault) bool { return slices.Contains(h.plan.Faults, f) }
 // disturbed reports whether any statement may fail at any time.
 func (h *hunt) disturbed() bool { return h.may(KilledConnection) || h.may(RestartedServer) }
 
+// rarer is how many times as rare a disturbance becomes once there were the LeastFaults of it: while
+// somebody has to connect again, little else is tried.
+const rarer = 10
+
+// every returns the time between two disturbances of a kind, which the plan gives.
+func (h *hunt) every(f Fault, planned time.Duration) time.Duration {
+	if least := h.plan.LeastFaults; least > 0 && h.tally.times(f) >= least {
+		return planned * rarer
+	}
+	return planned
+}
+
 // disturb kills connections and restarts the server until the context ends.
 func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
-	for wait(ctx, time.Duration(random.Int64N(int64(2*h.plan.KillEvery)))) {
-		if h.may(RestartedServer) && time.Since(h.restarted) > h.plan.RestartEvery {
+	for wait(ctx, time.Duration(random.Int64N(int64(2*h.every(KilledConnection, h.plan.KillEvery))))) {
+		if h.may(RestartedServer) && time.Since(h.restarted) > h.every(RestartedServer, h.plan.RestartEvery) {
 			h.restarted = time.Now()
 			var err error
 			unlabelled(h.base, func() { err = h.Restart(context.WithoutCancel(ctx)) }) // not given up half-way

@@ -26,7 +26,8 @@ type Plan struct {
 	// Operations ends the hunt as well, about. 0 is no bound.
 	Operations int64
 	// LeastOperations, and LeastFaults of each kind, make the hunt go on past Duration until there
-	// were so many, for four times as long at most.
+	// were so many, for four times as long at most. Once there were LeastFaults killed connections,
+	// or restarts, they come a tenth as often.
 	LeastOperations, LeastFaults int64
 	// Workers is the number of goroutines of each tenant. Defaults to 4.
 	Workers int

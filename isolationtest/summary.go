@@ -105,6 +105,12 @@ func (t *tally) happened(f Fault) {
 	t.Faults[f]++
 }
 
+func (t *tally) times(f Fault) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.Faults[f]
+}
+
 func (t *tally) read(rows int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
