@@ -138,6 +138,9 @@ func (c cloudEvent) agrees(e Event) error {
 		if at, err = time.Parse(time.RFC3339Nano, c.Time); err != nil {
 			return fmt.Errorf("attribute time: %w", err)
 		}
+		if year := at.UTC().Year(); year < 0 || year > 9999 {
+			return fmt.Errorf("attribute time is %q: it is in year %d of UTC, which RFC 3339 cannot write", c.Time, year)
+		}
 	}
 	for name, agrees := range map[string]bool{
 		"id": c.ID == e.ID, "type": c.Type == CloudEventType+string(e.Type), "tenantid": c.TenantID == e.TenantID,

@@ -224,7 +224,7 @@ func (o *Overrides) save(ctx context.Context, tenantID string,
 	if err != nil {
 		return err
 	}
-	o.tn.relay.deliver(context.WithoutCancel(ctx))
+	o.tn.relay.deliver(ctx)
 	return nil
 }
 

@@ -77,7 +77,7 @@ func (ev *Events) Retry(ctx context.Context, sink, tenantID string) error {
 	if err := ev.retry(ctx, sink, h); err != nil {
 		return fail(err)
 	}
-	ev.tn.relay.deliver(context.WithoutCancel(ctx))
+	ev.tn.relay.deliver(ctx)
 	return nil
 }
 
@@ -111,7 +111,7 @@ func (ev *Events) RetryParked(ctx context.Context, sink string) (n int, _ error)
 			}
 		}
 	}
-	ev.tn.relay.deliver(context.WithoutCancel(ctx))
+	ev.tn.relay.deliver(ctx)
 	return n, nil
 }
 
@@ -143,7 +143,7 @@ func (ev *Events) Discard(ctx context.Context, sink, tenantID, reason string) (E
 	e := events[0].Event
 	ev.tn.log.WarnContext(ctx, "tenancy: an event was discarded", "sink", sink, "event", string(e.Type), "id", e.ID,
 		"tenant_id", tenantID, "reason", reason, "attempts", h.Attempts, "refusal", h.Error)
-	ev.tn.relay.deliver(context.WithoutCancel(ctx))
+	ev.tn.relay.deliver(ctx)
 	return e, nil
 }
 

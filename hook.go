@@ -31,7 +31,7 @@ var hookOf = map[EventType]HookName{
 }
 
 // Hook is called on the goroutine of who makes the change, with the tenant as it will be. An error
-// vetoes the change: nothing of it is stored. A hook may be called for a change that fails
+// vetoes the change, and so does a panic: nothing of it is stored. A hook may be called for a change that fails
 // afterwards, or again; what must happen exactly when the change does belongs to a [Subscriber].
 type Hook func(ctx context.Context, t Tenant) error
 
@@ -54,7 +54,8 @@ func (e *HookError) Code() Code { return CodeTenant }
 // hook calls the hooks of that name, in order, until one fails.
 func (tn *Tenancy) hook(ctx context.Context, name HookName, t Tenant) error {
 	for _, h := range tn.cfg.Hooks[name] {
-		if err := h(ctx, t.Clone()); err != nil {
+		err := guarded(ctx, tn.log, "a hook", func() error { return h(ctx, t.Clone()) }, "hook", string(name), "tenant_id", t.ID)
+		if err != nil {
 			return &HookError{Hook: name, TenantID: t.ID, Err: err}
 		}
 	}

@@ -242,6 +242,7 @@ func TestOnlyTheLeaseHolderWorks(t *testing.T) {
 type frozenStore struct {
 	*memstore.Store
 	frozen atomic.Bool
+	after  func() // each update
 }
 
 func (s *frozenStore) Update(ctx context.Context, t tenancy.Tenant, events ...tenancy.Event) (tenancy.Tenant, error) {
@@ -249,7 +250,11 @@ func (s *frozenStore) Update(ctx context.Context, t tenancy.Tenant, events ...te
 		<-ctx.Done()
 		return tenancy.Tenant{}, ctx.Err()
 	}
-	return s.Store.Update(ctx, t, events...)
+	stored, err := s.Store.Update(ctx, t, events...)
+	if s.after != nil {
+		s.after()
+	}
+	return stored, err
 }
 
 func TestNodeThatIsCutOffIsFollowedByAnother(t *testing.T) {
@@ -392,6 +397,97 @@ func TestStepThatPanicsHasFailed(t *testing.T) {
 }
 
 // Whoever calls for the work from inside it would wait for itself.
+// A lease counts from when it was written down: a write that is slow to come back makes it no longer.
+func TestSlowRenewalMakesNoLongerLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const lease, slow = 30 * time.Second, 15 * time.Second
+		store := &frozenStore{Store: memstore.New()}
+		store.after = func() {
+			time.Sleep(slow)
+			store.frozen.Store(true)
+		}
+		var worked time.Duration
+		tn, err := tenancy.New(tenancy.Config{
+			Store: store, Logger: slog.New(slog.DiscardHandler),
+			Steps: tenancy.Steps{Provision: []tenancy.Step{{Name: "place", Run: func(ctx context.Context, _ *tenancy.Tenant) error {
+				began := time.Now()
+				<-ctx.Done()
+				worked = time.Since(began)
+				return context.Cause(ctx)
+			}}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tn.Lifecycle().Create(t.Context(), tenancy.CreateTenant{ID: "acme", Slug: "acme"}); !errors.Is(err, tenancy.ErrLeaseLost) {
+			t.Errorf("%v", err)
+		}
+		if end := lease/3 + lease; worked < lease || worked >= end {
+			t.Errorf("the step was ended after %s; its lease was renewed once and ended after %s", worked, end)
+		}
+	})
+}
+
+// Subscribers hear of a work when it is over, so that they may begin the next one.
+func TestSubscriberMayBeginTheNextWork(t *testing.T) {
+	t.Parallel()
+	var tn *tenancy.Tenancy
+	var refused []error
+	f := newFleet(t, 1, func(c *tenancy.Config) {
+		c.Lifecycle.ArchiveGrace = -1
+		c.Subscribers = append(c.Subscribers, func(ctx context.Context, e tenancy.Event) (err error) {
+			switch e.Type {
+			case tenancy.TenantProvisioned:
+				_, err = tn.Lifecycle().Deactivate(ctx, e.TenantID)
+			case tenancy.TenantDeactivated:
+				_, err = tn.Lifecycle().Archive(ctx, e.TenantID)
+			case tenancy.TenantArchived:
+				_, err = tn.Lifecycle().Purge(ctx, e.TenantID)
+			}
+			refused = append(refused, err)
+			return err
+		})
+	})
+	tn = f.nodes[0]
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	must[tenancy.Tenant](t)(tn.Lifecycle().Create(ctx, tenancy.CreateTenant{ID: "acme", Slug: "acme"}))
+	if err := errors.Join(refused...); err != nil {
+		t.Error(err)
+	}
+	want := []tenancy.EventType{tenancy.TenantProvisioned, tenancy.TenantDeactivated, tenancy.TenantArchived, tenancy.TenantPurged}
+	if got := f.told(); !slices.Equal(got, want) {
+		t.Errorf("told was %v, want %v", got, want)
+	}
+}
+
+// An event that waits when a work begins is handed over after it, not by its steps.
+func TestWorkDeliversNothingBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, func(c *tenancy.Config) { c.Lifecycle.ArchiveGrace = -1 })
+	l, ctx := f.nodes[0].Lifecycle(), t.Context()
+	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{ID: "globex", Slug: "globex"}))
+	f.failing(func(ctx context.Context, _, step string) error {
+		if step != "tables" {
+			return nil
+		}
+		before := len(f.told())
+		if _, err := l.Suspend(ctx, "globex", "unpaid"); err != nil {
+			return err
+		}
+		if told := f.told(); len(told) != before {
+			t.Errorf("inside the work was told %v", told)
+		}
+		return nil
+	})
+	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{ID: "acme", Slug: "acme"}))
+	want := []tenancy.EventType{tenancy.TenantProvisioned, tenancy.TenantSuspended, tenancy.TenantProvisioned}
+	if got := f.told(); !slices.Equal(got, want) {
+		t.Errorf("told was %v, want %v", got, want)
+	}
+}
+
 func TestNestedWorkIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
@@ -634,6 +730,62 @@ func TestHooksVeto(t *testing.T) {
 	}
 	if len(names) != 14 {
 		t.Errorf("the hooks were called %v", names)
+	}
+}
+
+// A hook that panics vetoes, and ends no process that carries out the tenant's work.
+func TestHookThatPanicsVetoes(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	panics := true
+	f := newFleet(t, 1, func(c *tenancy.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Hooks = map[tenancy.HookName][]tenancy.Hook{tenancy.HookProvisioned: {func(context.Context, tenancy.Tenant) error {
+			if panics {
+				panic("no such plan")
+			}
+			return nil
+		}}}
+	})
+	l := f.nodes[0].Lifecycle()
+	_, err := l.Create(t.Context(), tenancy.CreateTenant{ID: "acme", Slug: "acme"})
+	var hook *tenancy.HookError
+	if !errors.As(err, &hook) || hook.Hook != tenancy.HookProvisioned || !strings.Contains(err.Error(), "no such plan") {
+		t.Errorf("%v", err)
+	}
+	if log.count("a hook panicked") != 1 || log.count("TestHookThatPanicsVetoes") == 0 {
+		t.Error("the log does not say where")
+	}
+	panics = false
+	if got, err := l.Provision(t.Context(), "acme"); err != nil || got.Status != tenancy.StatusActive {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Whoever may rename a tenant cannot keep every name from the others.
+func TestNamesInQuarantineAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, nil)
+	l, ctx := f.nodes[0].Lifecycle(), t.Context()
+	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{ID: "t-1", Slug: "acme"}))
+	rename := func(slug string) error {
+		_, err := l.Update(ctx, tenancy.UpdateTenant{ID: "t-1", Slug: &slug})
+		return err
+	}
+	for i := range 200 {
+		if err := rename(fmt.Sprint("acme-", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := rename("acme-200")
+	if invalid, ok := errors.AsType[*tenancy.InvalidError](err); !ok || !strings.Contains(invalid.Remedy, "slug_quarantine") {
+		t.Errorf("one more: %v", err)
+	}
+	if err := rename("acme-7"); err != nil {
+		t.Errorf("back to one of its own: %v", err)
+	}
+	if got := f.get(t, "t-1"); got.Slug != "acme-7" || len(got.Former) != 200 {
+		t.Errorf("it is %s and has %d former names", got.Slug, len(got.Former))
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	maxName     = 200
 	maxMetadata = 64 << 10
 	maxAliases  = 100
+	maxFormer   = 2 * maxAliases // names that others cannot take yet
 	maxReason   = 1000
 )
 
@@ -252,7 +253,8 @@ type UpdateTenant struct {
 
 // Update changes a tenant's own values. The old slug and aliases name nobody from then on, and nobody
 // else can take them before their quarantine is over (LifecycleConfig.SlugQuarantine); the tenant
-// itself can. A revision that is not current is [ErrConflict], a taken name a [*SlugConflictError].
+// itself can. A tenant may have 200 names in quarantine at most. A revision that is not current is
+// [ErrConflict], a taken name a [*SlugConflictError].
 func (l *Lifecycle) Update(ctx context.Context, cmd UpdateTenant) (Tenant, error) {
 	t, err := l.Get(ctx, cmd.ID)
 	if err != nil {
@@ -285,7 +287,14 @@ func (l *Lifecycle) Update(ctx context.Context, cmd UpdateTenant) (Tenant, error
 	if err := l.check(t); err != nil {
 		return Tenant{}, fmt.Errorf("update tenant %q: %w", before, err)
 	}
+	t.free(l.now())
 	t.quarantine(names, l.now(), l.tn.cfg.Lifecycle.SlugQuarantine)
+	if len(t.Former) > maxFormer {
+		return Tenant{}, fmt.Errorf("update tenant %q: %w", before, &InvalidError{
+			Field: "names in quarantine", Value: fmt.Sprint(len(t.Former)),
+			Remedy: fmt.Sprintf("a tenant may have given up at most %d within lifecycle.slug_quarantine: wait until the oldest is free", maxFormer),
+		})
+	}
 	return l.update(ctx, t, TenantUpdated, "")
 }
 
@@ -356,7 +365,7 @@ func (l *Lifecycle) written(ctx context.Context, t Tenant, verb string, stored T
 	if err != nil {
 		return Tenant{}, fmt.Errorf("%s tenant %q: %w", verb, t.Slug, err)
 	}
-	l.tn.relay.deliver(context.WithoutCancel(ctx))
+	l.tn.relay.deliver(ctx)
 	return stored, nil
 }
 

@@ -54,12 +54,14 @@ func (r *relay) subscribe(s Subscriber) (cancel func()) { return r.subscribers.a
 
 func (r *relay) now() time.Time { return r.clock().UTC().Truncate(time.Microsecond) }
 
-// deliver hands what waits to the subscribers of this process, and wakes those who hand it to the
-// publishers. A failure is logged.
+// deliver hands what waits to the subscribers of this process, though ctx ends, and wakes those who
+// hand it to the publishers. A failure is logged. Inside a tenant's work it does nothing: a subscriber
+// may wait for that work's end, and who carries it out delivers afterwards.
 func (r *relay) deliver(ctx context.Context) {
-	if r.outbox == nil {
+	if r.outbox == nil || inWork(ctx) {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	for _, s := range r.sinks[1:] {
 		select {
 		case s.wake <- struct{}{}:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -108,17 +107,10 @@ func (s *sink) deliverOnce(ctx context.Context) error {
 	return d.run(ctx)
 }
 
-// guarded calls a subscriber or publisher. A panic is logged with its stack and counts as a refusal:
-// it may not end a process, and after that the next one that takes the event over, for good.
-func (r *relay) guarded(ctx context.Context, e Event, to Subscriber) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.log.ErrorContext(ctx, "tenancy: a subscriber or publisher panicked", "event", string(e.Type),
-				"id", e.ID, "tenant_id", e.TenantID, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return to(ctx, e)
+// guarded calls a subscriber or publisher. A panic counts as a refusal.
+func (r *relay) guarded(ctx context.Context, e Event, to Subscriber) error {
+	return guarded(ctx, r.log, "a subscriber or publisher", func() error { return to(ctx, e) },
+		"event", string(e.Type), "id", e.ID, "tenant_id", e.TenantID)
 }
 
 // delivery is one claim of a sink, from its begin to its end.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -29,20 +28,24 @@ var (
 	ErrLeaseLost = NewError(CodeProvisioning, "the lease of the work on the tenant is lost: another node has it or may take it, and goes on")
 	// errNested says that a step or a hook of a tenant's work waits for that work itself.
 	errNested = NewError(CodeProvisioning, "the work on the tenant is under way, and this is called from inside it: "+
-		"leave the change of state to the work, or make it in a Subscriber")
+		"leave the change of state to the work, or make it in a Subscriber, which hears of the work when it is over")
 )
 
 // worker does the steps of one tenant's journal. While it does, it keeps the lease.
 type worker struct {
 	l     *Lifecycle
+	id    string
 	work  Work
 	fence int64
 
-	mu     sync.Mutex // held while t is written
+	mu     sync.Mutex // held while tenant is written
 	tenant Tenant     // as it was stored last
 }
 
 type workKey struct{}
+
+// inWork reports whether ctx is that of a step, or of a hook, of a tenant's work.
+func inWork(ctx context.Context) bool { return ctx.Value(workKey{}) != nil }
 
 // acquire takes the lease of a tenant's work and waits for who has it. prepare gets the tenant as it
 // is and gives it the journal; when it leaves none there is nothing to do.
@@ -85,11 +88,19 @@ func (l *Lifecycle) leased(t Tenant) Tenant {
 }
 
 // carryOut does what is left of the journal, whose lease this node has, and ends the work. After an
-// error the tenant keeps its state, and the journal says what failed.
+// error the tenant keeps its state, and the journal says what failed. Subscribers hear of it when the
+// lease is given back: they may change the tenant again.
 func (l *Lifecycle) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
-	w := &worker{l: l, work: t.Journal.Work, fence: t.Journal.Fence, tenant: t}
-	ctx, stop := w.keep(context.WithValue(ctx, workKey{}, t.ID))
-	defer stop()
+	w := &worker{l: l, id: t.ID, work: t.Journal.Work, fence: t.Journal.Fence, tenant: t}
+	working, stop := w.keep(context.WithValue(ctx, workKey{}, t.ID), t.Journal.Until)
+	t, err := w.carryOut(working, t)
+	stop()
+	l.tn.relay.deliver(ctx)
+	return t, err
+}
+
+func (w *worker) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
+	l := w.l
 	steps := slices.DeleteFunc(slices.Clone(l.steps(t.Journal.Work)), func(s Step) bool { return slices.Contains(t.Journal.Done, s.Name) })
 	last := func(*Tenant) {}
 	for i, step := range steps {
@@ -112,18 +123,12 @@ func (l *Lifecycle) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
 	return w.finish(ctx, last)
 }
 
-// run runs a step. One that panics has failed; where it did goes to the log.
-func (l *Lifecycle) run(ctx context.Context, step Step, t *Tenant) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			l.tn.log.ErrorContext(ctx, "tenancy: a step panicked", "tenant_id", t.ID, "step", step.Name, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+// run runs a step. One that panics has failed.
+func (l *Lifecycle) run(ctx context.Context, step Step, t *Tenant) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	return step.Run(ctx, t)
+	return guarded(ctx, l.tn.log, "a step", func() error { return step.Run(ctx, t) }, "tenant_id", t.ID, "step", step.Name)
 }
 
 // finish makes the work's outcome the tenant's state and tells it, all at once, with what the last
@@ -147,7 +152,7 @@ func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error)
 	// the work to its end.
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	t, getErr := w.l.Get(asking, w.tenant.ID)
+	t, getErr := w.l.Get(asking, w.id)
 	if getErr == nil && (t.Status == status || errors.Is(err, ErrLeaseLost) && t.Journal == nil && t.Status != StatusProvisioning && t.Status != StatusPurged) {
 		return t, nil
 	}
@@ -158,11 +163,12 @@ func (w *worker) finish(ctx context.Context, last func(*Tenant)) (Tenant, error)
 // when it was only told to stop.
 func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, error) {
 	l := w.l
-	err := provisionError(w.copy(), step, cause)
+	t := w.copy()
+	err := provisionError(t, step, cause)
 	stopped := errors.Is(ctx.Err(), context.Canceled) // a step that needs more time than it is given has failed
 	if errors.Is(cause, ErrLeaseLost) || errors.Is(context.Cause(ctx), ErrLeaseLost) {
 		w.clearAway(ctx)
-		return w.copy(), fmt.Errorf("%s tenant %q: %w", step, w.tenant.Slug, ErrLeaseLost)
+		return t, fmt.Errorf("%s tenant %q: %w", step, t.Slug, ErrLeaseLost)
 	}
 	recording, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
@@ -181,7 +187,7 @@ func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, 
 	})
 	if saveErr != nil {
 		l.tn.log.ErrorContext(ctx, "tenancy: cannot record why the work on a tenant stopped; it goes on when the lease ends",
-			"tenant_id", w.tenant.ID, "cause", cause, "error", saveErr)
+			"tenant_id", w.id, "cause", cause, "error", saveErr)
 	}
 	return w.copy(), err
 }
@@ -189,19 +195,18 @@ func (w *worker) failed(ctx context.Context, step string, cause error) (Tenant, 
 // clearAway removes what this node made after its lease was lost, if the tenant is purged by now: the
 // purge cannot have seen it. What a process leaves that is killed here, or makes later still, stays.
 func (w *worker) clearAway(ctx context.Context) {
-	id := w.copy().ID
 	if w.work != WorkProvision || w.l.tn.cfg.Provisioner == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
 	defer cancel()
-	t, err := w.l.Get(ctx, id)
+	t, err := w.l.Get(ctx, w.id)
 	if err == nil && t.Status == StatusPurged {
 		err = w.l.tn.cfg.Provisioner.Deprovision(ctx, t)
 	}
 	if err != nil {
 		w.l.tn.log.ErrorContext(ctx, "tenancy: cannot make sure that nothing is left of a tenant that was purged while this node worked on it: "+
-			"look for its place by hand", "tenant_id", id, "error", err)
+			"look for its place by hand", "tenant_id", w.id, "error", err)
 	}
 }
 
@@ -214,26 +219,30 @@ func backoff(attempts int) time.Duration {
 	return d - d/5 + rand.N(2*d/5) //nolint:gosec // G404: it spreads load and keeps no secret
 }
 
-// keep renews the lease until stop is called. When it is lost, or cannot be renewed in time, the
-// context that it returns ends.
-func (w *worker) keep(ctx context.Context) (_ context.Context, stop func()) {
+// keep renews the lease, which ends at until, until stop is called. When it is lost, or cannot be
+// renewed in time, the context that it returns ends. What counts is when a lease was written down, not
+// when that write came back.
+func (w *worker) keep(ctx context.Context, until time.Time) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lease := w.l.tn.cfg.Lifecycle.Lease
+	renewed := time.Now().Add(until.Sub(w.l.now()) - lease)
 	var group sync.WaitGroup
 	group.Go(func() {
-		renewed := time.Now()
+		next := renewed.Add(lease / 3)
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(lease / 3):
+			case <-time.After(time.Until(next)):
 			}
+			began := time.Now()
+			next = began.Add(lease / 3)
 			bounded, done := context.WithDeadline(ctx, renewed.Add(lease*9/10))
 			err := w.save(bounded, nil, func(t *Tenant) { t.Journal.Until = w.l.now().Add(lease) })
 			done()
 			switch {
 			case err == nil:
-				renewed = time.Now()
+				renewed = began
 			case errors.Is(err, ErrLeaseLost), time.Since(renewed) > lease*2/3:
 				cancel(fmt.Errorf("%w (%w)", ErrLeaseLost, err))
 				return
@@ -278,7 +287,7 @@ func (w *worker) save(ctx context.Context, typ *EventType, change func(*Tenant))
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
-		latest, err := w.l.Get(ctx, w.tenant.ID)
+		latest, err := w.l.Get(ctx, w.id)
 		if err != nil {
 			return err
 		}
