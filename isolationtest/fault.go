@@ -53,18 +53,19 @@ func (h *hunt) disturbed() bool { return h.may(KilledConnection) || h.may(Restar
 // somebody has to connect again, little else is tried.
 const rarer = 10
 
-// every returns the time between two disturbances of a kind, which the plan gives.
-func (h *hunt) every(f Fault, planned time.Duration) time.Duration {
-	if least := h.plan.LeastFaults; least > 0 && h.tally.times(f) >= least {
-		return planned * rarer
-	}
-	return planned
+// rare reports whether there were enough of a fault.
+func (h *hunt) rare(f Fault) bool {
+	return h.plan.LeastFaults > 0 && h.tally.times(f) >= h.plan.LeastFaults
 }
 
 // disturb kills connections and restarts the server until the context ends.
 func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
-	for wait(ctx, time.Duration(random.Int64N(int64(2*h.every(KilledConnection, h.plan.KillEvery))))) {
-		if h.may(RestartedServer) && time.Since(h.restarted) > h.every(RestartedServer, h.plan.RestartEvery) {
+	for wait(ctx, time.Duration(random.Int64N(int64(2*h.plan.KillEvery)))) {
+		pause := h.plan.RestartEvery
+		if h.rare(RestartedServer) {
+			pause *= rarer
+		}
+		if h.may(RestartedServer) && time.Since(h.restarted) > pause {
 			h.restarted = time.Now()
 			var err error
 			unlabelled(h.base, func() { err = h.Restart(context.WithoutCancel(ctx)) }) // not given up half-way
@@ -74,7 +75,7 @@ func (h *hunt) disturb(ctx context.Context, random *rand.Rand) {
 				h.tally.happened(RestartedServer)
 			}
 		}
-		if !h.may(KilledConnection) || random.IntN(8) == 0 {
+		if !h.may(KilledConnection) || random.IntN(8) == 0 || h.rare(KilledConnection) && random.IntN(rarer) > 0 {
 			continue
 		}
 		h.kill(ctx, 1)
