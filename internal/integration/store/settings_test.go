@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -17,25 +16,6 @@ import (
 	"lexigram.dev/tenancy/internal/integration/servers"
 	"lexigram.dev/tenancy/sqlstore"
 )
-
-// atVersion1 returns a catalogue of version 1 in a database of its own.
-func atVersion1(t *testing.T, e engine) (*sqlstore.Store, *sql.DB) {
-	t.Helper()
-	db := e.open(t)
-	text, err := fs.ReadFile(sqlstore.Schema(e.dialect), "0001_catalogue.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, statement := range strings.SplitAfter(string(text), ";\n") {
-		if strings.TrimSpace(statement) == "" {
-			continue
-		}
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return newStore(t, db, e.config()), db
-}
 
 func set(values map[string]json.RawMessage) func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
 	return func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
@@ -52,7 +32,7 @@ func set(values map[string]json.RawMessage) func(map[string]json.RawMessage) (te
 // While a fleet is upgraded, the program runs on the catalogue of the version before.
 func TestOverridesAndMembersOnACatalogueOfVersion1(t *testing.T) {
 	each(t, func(t *testing.T, e engine) {
-		store, db := atVersion1(t, e)
+		store, db := versionOne(t, e)
 		ctx := t.Context()
 		acme, err := store.Create(ctx, anyTenant)
 		if err != nil {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -16,8 +17,8 @@ import (
 	"lexigram.dev/tenancy/tenancytest"
 )
 
-// versionOne returns a catalogue of version 1.
-func versionOne(t *testing.T, e engine) *sqlstore.Store {
+// versionOne returns a catalogue of version 1, and its database.
+func versionOne(t *testing.T, e engine) (*sqlstore.Store, *sql.DB) {
 	t.Helper()
 	db := e.open(t)
 	text, err := fs.ReadFile(sqlstore.Schema(e.dialect), "0001_catalogue.sql")
@@ -32,13 +33,13 @@ func versionOne(t *testing.T, e engine) *sqlstore.Store {
 			t.Fatal(err)
 		}
 	}
-	return newStore(t, db, e.config())
+	return newStore(t, db, e.config()), db
 }
 
 // On a catalogue of version 1 events are kept, and delivered in their order once it is migrated.
 func TestEventsOfVersionOneAreKeptAndDeliveredAfterTheMigration(t *testing.T) {
 	each(t, func(t *testing.T, e engine) {
-		store := versionOne(t, e)
+		store, _ := versionOne(t, e)
 		ctx := t.Context()
 		for name, err := range durableCalls(ctx, store) {
 			missing, ok := errors.AsType[*sqlstore.SchemaError](err)
@@ -92,6 +93,63 @@ func TestEventsOfVersionOneAreKeptAndDeliveredAfterTheMigration(t *testing.T) {
 		}
 		if n, err := store.PruneEvents(ctx, time.Now().Add(time.Hour), 10); err != nil || n != 2 {
 			t.Errorf("%d were pruned, %v; want 2", n, err)
+		}
+	})
+}
+
+// On a catalogue of version 1 a tenant's work and its grace are refused before anything happened, and
+// names are free at once, as they were for the programs of then; all else goes on.
+func TestTenantsOfVersionOneGoOn(t *testing.T) {
+	each(t, func(t *testing.T, e engine) {
+		store, _ := versionOne(t, e)
+		ctx := t.Context()
+		ran := 0
+		plain, err := tenancy.New(tenancy.Config{Store: store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := []tenancy.Step{{Name: "place", Run: func(context.Context, *tenancy.Tenant) error { ran++; return nil }}}
+		working, err := tenancy.New(tenancy.Config{Store: store, Steps: tenancy.Steps{Provision: step, Purge: step}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		acme, err := plain.Lifecycle().Create(ctx, tenancy.CreateTenant{Slug: "acme"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := plain.Lifecycle().Deactivate(ctx, acme.ID); err != nil {
+			t.Fatal(err)
+		}
+		refused := func(what string, err error) {
+			t.Helper()
+			if missing, ok := errors.AsType[*sqlstore.SchemaError](err); !ok || missing.Have != 1 || missing.Want != 2 {
+				t.Errorf("%s: %v; want a SchemaError", what, err)
+			}
+		}
+		_, err = working.Lifecycle().Create(ctx, tenancy.CreateTenant{Slug: "globex"})
+		refused("create a tenant by steps", err)
+		_, err = working.Lifecycle().Archive(ctx, acme.ID)
+		refused("archive for a grace", err)
+		if ran != 0 {
+			t.Errorf("%d steps ran", ran)
+		}
+		renamed := "acme-2"
+		if _, err := plain.Lifecycle().Update(ctx, tenancy.UpdateTenant{ID: acme.ID, Slug: &renamed}); err != nil {
+			t.Error(err)
+		}
+		for _, slug := range []string{"acme", "globex"} {
+			if _, err := plain.Lifecycle().Create(ctx, tenancy.CreateTenant{Slug: slug}); err != nil {
+				t.Errorf("create %s: %v", slug, err)
+			}
+		}
+		if err := store.Migrate(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := working.Lifecycle().Create(ctx, tenancy.CreateTenant{Slug: "initech"}); err != nil || ran != 1 {
+			t.Errorf("after the migration: %v, %d steps", err, ran)
+		}
+		if archived, err := working.Lifecycle().Archive(ctx, acme.ID); err != nil || archived.PurgeAfter.IsZero() {
+			t.Errorf("after the migration: %+v, %v", archived, err)
 		}
 	})
 }
