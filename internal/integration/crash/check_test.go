@@ -152,7 +152,10 @@ func (s *site) gone(t *testing.T, id string) {
 }
 
 // told are the events of a tenant that ended so, in order.
-func told(status tenancy.Status) []tenancy.EventType {
+func told(id string, status tenancy.Status) []tenancy.EventType {
+	if refused(id) {
+		return []tenancy.EventType{tenancy.TenantPurged}
+	}
 	switch status {
 	case tenancy.StatusActive:
 		return []tenancy.EventType{tenancy.TenantProvisioned}
@@ -202,7 +205,7 @@ func checkEvents(lines []line, ended map[string]tenancy.Status) error {
 		if tales[id] != nil {
 			got = tales[id].types
 		}
-		if !slices.Equal(got, told(status)) {
+		if !slices.Equal(got, told(id, status)) {
 			errs = append(errs, fmt.Errorf("tenant %s is %s and was told as %v", id, status, got))
 		}
 		delete(tales, id)

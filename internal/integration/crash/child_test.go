@@ -93,7 +93,7 @@ func obey(ctx context.Context, text string) error {
 		s.bringAll(ctx, o.Goals)
 	default:
 		for _, g := range o.Goals {
-			err = errors.Join(err, s.bring(ctx, g.Tenant, g.Status))
+			err = errors.Join(err, s.bring(ctx, g))
 		}
 	}
 	if err := errors.Join(err, s.close()); err != nil {
@@ -116,7 +116,7 @@ func (s *site) bringAll(ctx context.Context, goals []goal) {
 	for range callers {
 		group.Go(func() {
 			for g := range next {
-				for s.bring(ctx, g.Tenant, g.Status) != nil {
+				for s.bring(ctx, g) != nil {
 					time.Sleep(20 * time.Millisecond) // the runner has it, or will try again
 				}
 			}

@@ -15,7 +15,7 @@ import (
 
 // outside is how long a new tenant waits for what is not the database's, such as a payment provider.
 // Without it one node keeps the database server busy and there is nothing to see of a fleet.
-const outside = 300 * time.Millisecond
+const outside = time.Second
 
 // TestFleet hands creations out to several nodes, kills nodes and starts them again, and counts in the
 // database what was done.
@@ -32,16 +32,20 @@ func TestFleet(t *testing.T) {
 			countStored(t, w)
 			before := inventory(t, []world{w})
 			goals := make([]goal, n)
+			if nodes == 1 {
+				goals = goals[:n/3]
+			}
 			for i := range goals {
 				goals[i] = goal{fmt.Sprintf("f%04d", i), tenancy.StatusActive}
 			}
 			quiet := w.createAll(t, goals[:n/3], nodes, 0)
-			began := time.Now()
-			killed := w.createAll(t, goals[n/3:], nodes, max(2, n/20))
-			t.Logf("%d nodes: %.1f tenants/s; %.1f tenants/s while %d nodes were killed", nodes,
-				float64(n/3)/quiet.took.Seconds(), float64(n-n/3)/time.Since(began).Seconds(), killed.kills)
-			if killed.kills == 0 {
-				t.Error("no node was killed")
+			t.Logf("%d nodes: %.1f tenants/s", nodes, float64(n/3)/quiet.took.Seconds())
+			if nodes > 1 {
+				killed := w.createAll(t, goals[n/3:], nodes, max(2, n/20))
+				t.Logf("%d nodes: %.1f tenants/s while %d nodes were killed", nodes, float64(n-n/3)/killed.took.Seconds(), killed.kills)
+				if killed.kills == 0 {
+					t.Error("no node was killed")
+				}
 			}
 			w.checkFleet(t, before, goals)
 		})

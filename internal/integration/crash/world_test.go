@@ -261,9 +261,23 @@ func (s *site) count(ctx context.Context, t tenancy.Tenant, query string) (n int
 
 const seeds = "SELECT count(*) FROM notes WHERE id = 'seed'"
 
+// What the ids of tenants begin with: those of one kind fail at the last step of their provisioning and
+// are given up.
+const (
+	kept    = "k"
+	givenUp = "g"
+)
+
+func refused(id string) bool { return strings.HasPrefix(id, givenUp) }
+
+var errRefused = errors.New("the payment provider refuses")
+
 // seed is the application's step of a provisioning: a first row. A second one at the same time would
 // break the key.
 func (s *site) seed(ctx context.Context, t *tenancy.Tenant) error {
+	if refused(t.ID) {
+		return errRefused
+	}
 	select { // what else is done for a new tenant
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -277,8 +291,12 @@ func (s *site) seed(ctx context.Context, t *tenancy.Tenant) error {
 	return err
 }
 
-// export is the application's step of a purge: the data is still there.
+// export is the application's step of a purge: the data is still there. One that was given up has none,
+// and perhaps no tables.
 func (s *site) export(ctx context.Context, t *tenancy.Tenant) error {
+	if refused(t.ID) {
+		return nil
+	}
 	n, err := s.count(ctx, *t, "SELECT count(*) FROM notes WHERE body = 'of "+t.ID+"'")
 	if err == nil && n != 1 {
 		err = fmt.Errorf("%d rows to export", n)
@@ -339,8 +357,8 @@ func (w world) heard(t *testing.T) []line {
 }
 
 // bring does what is left until the tenant is where it belongs: active, or purged.
-func (s *site) bring(ctx context.Context, id string, goal tenancy.Status) error {
-	l := s.Lifecycle()
+func (s *site) bring(ctx context.Context, g goal) error {
+	l, id := s.Lifecycle(), g.Tenant
 	for {
 		t, err := l.Get(ctx, id)
 		if err != nil && !errors.Is(err, tenancy.ErrNotFound) {
@@ -351,8 +369,14 @@ func (s *site) bring(ctx context.Context, id string, goal tenancy.Status) error 
 		case err != nil:
 			verb = "create"
 			_, err = l.Create(ctx, tenancy.CreateTenant{ID: id, Slug: id})
-		case t.Status == goal:
+			if errors.Is(err, errRefused) {
+				continue
+			}
+		case t.Status == g.Status:
 			return nil
+		case t.Status == tenancy.StatusProvisioning && refused(id):
+			verb = "give up"
+			_, err = l.Delete(ctx, id)
 		case t.Status == tenancy.StatusProvisioning:
 			verb = "create"
 			_, err = l.Provision(ctx, id)
