@@ -67,8 +67,8 @@ scale: test-servers ## 10 000 SQLite files, 500 PostgreSQL databases and a flood
 	$(SERVERS) TENANCY_SCALE=1 go test -count=1 -v -timeout 30m ./internal/integration/scale
 
 .PHONY: crash
-crash: test-servers ## kill CRASH (300) nodes at every boundary and at random, a fleet that creates TENANTS (1000), RACES (10000) updates, an outage (RUN=regexp)
-	$(SERVERS) TENANCY_CRASH=$(CRASH) TENANCY_CRASH_TENANTS=$(TENANTS) TENANCY_CRASH_RACES=$(RACES) go test -count=1 -v -timeout 60m $(if $(RUN),-run '$(RUN)') ./internal/integration/crash
+crash: test-servers ## kill CRASH (300) nodes at every boundary and at random, fleets that create TENANTS (1000), RACES (10000) updates, an outage (RUN=regexp)
+	$(SERVERS) TENANCY_CRASH=$(CRASH) TENANCY_CRASH_TENANTS=$(TENANTS) TENANCY_CRASH_RACES=$(RACES) go test -count=1 -p 1 -v -timeout 60m $(if $(RUN),-run '$(RUN)') ./internal/integration/crash ./internal/integration/river
 
 .PHONY: bench
 bench: ## run the benchmarks as ratios against the plain library (COUNT=1, BENCH=regexp)

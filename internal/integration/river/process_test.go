@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,4 +110,67 @@ func TestAKilledProcessIsFollowedByAnother(t *testing.T) {
 	if n := w.count(t, "SELECT count(*) FROM (SELECT tenant FROM effects GROUP BY tenant HAVING count(*) NOT BETWEEN 2 AND 3) AS odd"); n != 0 {
 		t.Errorf("%d tenants have too few or too many effects", n)
 	}
+}
+
+// TestAFleetIsKilledAgainAndAgain creates tenants on nodes in processes of their own, kills them and
+// starts them again, and counts in the database what was done.
+func TestAFleetIsKilledAgainAndAgain(t *testing.T) {
+	tenants := 40
+	if text := os.Getenv("TENANCY_CRASH_TENANTS"); text != "" {
+		var err error
+		if tenants, err = strconv.Atoi(text); err != nil || tenants < 1 {
+			t.Fatalf("TENANCY_CRASH_TENANTS is %q: give a number", text)
+		}
+	}
+	for _, nodes := range []int{2, 5} {
+		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
+			w := newWorld(t)
+			w.exec(t, `CREATE TABLE stored (event text NOT NULL)`)
+			w.exec(t, `CREATE FUNCTION stored() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO stored VALUES (NEW.event); RETURN NEW; END'`)
+			w.exec(t, `CREATE TRIGGER stored AFTER INSERT ON tenancy.outbox FOR EACH ROW EXECUTE FUNCTION stored()`)
+			creator := w.open(t, nodeConfig{name: "creator", lease: childLease, steps: effects("creator")})
+			creator.enqueue(t, creator.create(t, tenants)[:tenants/2]...)
+			began := time.Now()
+			children := make([]*exec.Cmd, nodes)
+			for i := range children {
+				children[i] = startChild(t, w, fmt.Sprintf("node-%d", i))
+			}
+			kills, leases := 0, 0
+			for kills < max(2, tenants/20) && w.count(t, active) < tenants {
+				time.Sleep(rand.N(time.Second))
+				i := rand.N(nodes)
+				if err := children[i].Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				_ = children[i].Wait()
+				kills++
+				leases += w.count(t, "SELECT count(*) FROM tenancy.tenants WHERE progress::jsonb->'journal'->>'owner' = $1", nodeName(children[i]))
+				children[i] = startChild(t, w, fmt.Sprintf("node-%d-%d", i, kills))
+			}
+			w.await(t, 5*time.Minute, tenants, active)
+			took := time.Since(began)
+			t.Logf("%d nodes: %d tenants in %s, %.1f a second, while %d nodes were killed, which left %d leases",
+				nodes, tenants, took.Round(time.Millisecond), float64(tenants)/took.Seconds(), kills, leases)
+			if n := w.count(t, "SELECT count(*) FROM tenancy.tenants WHERE progress IS NOT NULL"); n != 0 {
+				t.Errorf("%d tenants have work under way or a lease", n)
+			}
+			if all, each := w.count(t, "SELECT count(*) FROM stored"), w.count(t, "SELECT count(DISTINCT event::jsonb->>'tenant_id') FROM stored WHERE event LIKE '%TenantProvisioned%'"); all != tenants || each != tenants {
+				t.Errorf("%d events of %d tenants were stored, want one TenantProvisioned of each of %d", all, each, tenants)
+			}
+			// Each step of a tenant ran once, but for those in which a node died.
+			if rows, each := w.count(t, "SELECT count(*) FROM effects"), w.count(t, "SELECT count(DISTINCT tenant) FROM effects"); each != tenants || rows < 2*tenants || rows > 2*tenants+leases {
+				t.Errorf("the steps left %d effects on %d tenants, want %d and at most one more for each of %d leases", rows, each, 2*tenants, leases)
+			}
+		})
+	}
+}
+
+// nodeName returns what a child calls itself.
+func nodeName(child *exec.Cmd) (name string) {
+	for _, variable := range child.Env {
+		if value, found := strings.CutPrefix(variable, childName+"="); found {
+			name = value
+		}
+	}
+	return name
 }
