@@ -62,7 +62,7 @@ func (s *failing) LoadConfig(ctx context.Context, tenantID string) (map[string]j
 	return values, err
 }
 
-func TestAnotherNodeReadsAChangeAtOnceOrWithinASecond(t *testing.T) {
+func TestL10AnotherNodeReadsAChangeAtOnceOrWithinASecond(t *testing.T) {
 	t.Parallel()
 	for name, withBus := range map[string]bool{"by a bus": true, "by polling": false} {
 		t.Run(name, func(t *testing.T) {
