@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,10 +29,12 @@ type NodeStore interface {
 }
 
 const (
-	// beatEvery is how many polls a node lets pass without a sign of life when nothing changes.
-	beatEvery = 5
-	// deadAfter is how many such signs a node misses until nobody waits for it any more.
-	deadAfter = 3
+	// beatInterval is how often a node gives a sign of life, however it follows changes.
+	beatInterval = 5 * time.Second
+	// deadAfter is after which silence nobody waits for a node any more.
+	deadAfter = 3 * beatInterval
+	// settleInterval is how often a node looks whether it has ended what may not go on.
+	settleInterval = 10 * time.Millisecond
 	// forgetAfter is how long the record of a dead node is kept.
 	forgetAfter = 24 * time.Hour
 )
@@ -65,7 +68,7 @@ func (tn *Tenancy) Nodes(ctx context.Context) ([]Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	dead := tn.lifecycle.now().Add(-deadAfter * beatEvery * tn.pollInterval())
+	dead := tn.lifecycle.now().Add(-deadAfter)
 	var alive []Node
 	for _, n := range all {
 		if n.Seen.After(dead) {
@@ -76,9 +79,10 @@ func (tn *Tenancy) Nodes(ctx context.Context) ([]Node, error) {
 }
 
 // AwaitNodes waits until every node follows all that was changed before the call: after a suspension,
-// until no node serves the tenant any more. When ctx ends first it returns a [*NodesBehindError] with
-// the nodes that do not. A node that was not heard of for fifteen poll intervals counts as dead; if it
-// lives, its caches end with their TTL.
+// until no node serves the tenant any more, requests that were under way included. When ctx ends first
+// it returns a [*NodesBehindError] with the nodes that do not. A node that was not heard of for fifteen
+// seconds counts as dead; if it lives, its caches end with their TTL. One that does not poll
+// (resolution.poll_interval is 0) cannot know that it has followed everything, and is always behind.
 func (tn *Tenancy) AwaitNodes(ctx context.Context) error {
 	feed, ok := tn.cfg.Directory.(ChangeFeed)
 	if !ok {
@@ -121,22 +125,65 @@ const waitForNodes = 50 * time.Millisecond
 type pulse struct {
 	tn      *Tenancy
 	store   NodeStore // nil when there is nobody to tell
-	node    Node
-	quiet   int // polls since it told something
+	reached atomic.Int64
+	wake    chan struct{} // after a change of reached
+	node    Node          // as it was told last
 	failing bool
 }
 
 func (tn *Tenancy) newPulse(revision int64) *pulse {
 	store, _ := tn.cfg.Store.(NodeStore)
-	return &pulse{
-		tn: tn, store: store, quiet: beatEvery,
+	p := &pulse{
+		tn: tn, store: store, wake: make(chan struct{}, 1),
 		node: Node{ID: tn.cfg.NodeID, Revision: revision, Started: tn.lifecycle.now()},
+	}
+	p.reached.Store(revision)
+	return p
+}
+
+// reach says that all changes up to revision were applied.
+func (p *pulse) reach(revision int64) {
+	if p.reached.Swap(revision) == revision {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default: // it is awake
 	}
 }
 
-// beat is called after each poll that reached revision.
+// run tells what was reached once all that may not go on has ended, and that the node lives, until ctx
+// ends.
+func (p *pulse) run(ctx context.Context) {
+	if p.store == nil {
+		return
+	}
+	defer p.end(ctx)
+	ticker := time.NewTicker(beatInterval)
+	defer ticker.Stop()
+	for {
+		var look <-chan time.Time
+		if revision := p.reached.Load(); revision != p.node.Revision {
+			if !p.tn.revocations.settled() {
+				look = time.After(settleInterval)
+			} else if p.beat(ctx, revision); p.failing {
+				look = time.After(retryAfter)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-look:
+		case <-ticker.C:
+			p.beat(ctx, p.node.Revision)
+		}
+	}
+}
+
+// beat tells the catalogue up to which revision the node has followed.
 func (p *pulse) beat(ctx context.Context, revision int64) {
-	if p.quiet++; p.store == nil || revision == p.node.Revision && p.quiet < beatEvery {
+	if p.store == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
@@ -145,7 +192,7 @@ func (p *pulse) beat(ctx context.Context, revision int64) {
 	n.Revision, n.Seen = revision, p.tn.lifecycle.now()
 	err := p.store.SaveNode(ctx, n, n.Seen.Add(-forgetAfter))
 	if err == nil {
-		p.node, p.quiet = n, 0
+		p.node = n
 	}
 	if (err != nil) != p.failing && ctx.Err() == nil {
 		if p.failing = err != nil; p.failing {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +14,28 @@ import (
 	"lexigram.dev/tenancy/memstore"
 )
 
-// deafStore is a node's way to a catalogue whose changes do not reach it.
-type deafStore struct{ *memstore.Store }
+// cutStore is a node's way to a catalogue that ends after its start.
+type cutStore struct {
+	*memstore.Store
+	cut bool
+}
 
-func (s deafStore) Changes(ctx context.Context, since int64) (tenancy.Changes, error) {
-	if since < 0 {
-		return s.Store.Changes(ctx, since)
+var errCutOff = errors.New("cut off")
+
+func (s *cutStore) Changes(ctx context.Context, since int64) (tenancy.Changes, error) {
+	if s.cut {
+		return tenancy.Changes{}, errCutOff
 	}
-	return tenancy.Changes{}, errors.New("cut off")
+	return s.Store.Changes(ctx, since)
+}
+
+func (s *cutStore) SaveNode(ctx context.Context, n tenancy.Node, before time.Time) error {
+	if s.cut {
+		return errCutOff
+	}
+	err := s.Store.SaveNode(ctx, n, before)
+	s.cut = true
+	return err
 }
 
 func TestNodesAcknowledgeWhatTheyFollow(t *testing.T) {
@@ -27,14 +43,7 @@ func TestNodesAcknowledgeWhatTheyFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New()
 		node := func(id string, s tenancy.Store) *tenancy.Tenancy {
-			tn, err := tenancy.New(tenancy.Config{Store: s, NodeID: id, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := tn.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return tn
+			return startNode(t, tenancy.Config{Store: s, NodeID: id})
 		}
 		stop := func(tn *tenancy.Tenancy) {
 			if err := tn.Stop(context.Background()); err != nil {
@@ -58,7 +67,7 @@ func TestNodesAcknowledgeWhatTheyFollow(t *testing.T) {
 		if took := time.Since(began); took == 0 || took > 1100*time.Millisecond {
 			t.Errorf("all nodes followed after %s; want the next poll", took)
 		}
-		deaf := node("deaf", deafStore{store})
+		deaf := node("deaf", &cutStore{Store: store})
 		time.Sleep(time.Second)
 		must[tenancy.Tenant](t)(l.Activate(t.Context(), acme.ID))
 		short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -79,7 +88,99 @@ func TestNodesAcknowledgeWhatTheyFollow(t *testing.T) {
 			t.Errorf("a dead node was waited for until %s", took)
 		}
 		stop(deaf)
-		stop(a)
+	})
+}
+
+// startNode starts a node that the end of the test stops.
+func startNode(t *testing.T, cfg tenancy.Config) *tenancy.Tenancy {
+	t.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	tn, err := tenancy.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tn.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tn.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return tn
+}
+
+// A node that does not poll cannot know what it missed, and one that polls rarely is not dead: nobody
+// takes their silence for a yes.
+func TestSilenceOfANodeIsNoAcknowledgement(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, bus := memstore.New(), &memstore.Bus{}
+		node := func(id string, poll time.Duration) *tenancy.Tenancy {
+			return startNode(t, tenancy.Config{Store: store, NodeID: id, Bus: bus, Resolution: tenancy.ResolutionConfig{PollInterval: poll}})
+		}
+		node("by bus only", -1)
+		node("slow", time.Minute)
+		a := node("a", time.Second)
+		must[tenancy.Tenant](t)(a.Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: "acme"}))
+		for _, want := range [][]string{{"by bus only", "slow"}, {"by bus only"}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			behind, ok := errors.AsType[*tenancy.NodesBehindError](a.AwaitNodes(ctx))
+			cancel()
+			if !ok {
+				t.Fatal("nobody is behind")
+			}
+			var ids []string
+			for _, n := range behind.Nodes {
+				ids = append(ids, n.ID)
+			}
+			if !slices.Equal(ids, want) {
+				t.Errorf("behind are %q, want %q", ids, want)
+			}
+		}
+	})
+}
+
+// slowStore takes its time to look a tenant up.
+type slowStore struct {
+	*memstore.Store
+	slow atomic.Bool
+}
+
+func (s *slowStore) Lookup(ctx context.Context, ref tenancy.Ref) (tenancy.Tenant, error) {
+	if s.slow.Load() {
+		time.Sleep(3 * time.Second)
+	}
+	return s.Store.Lookup(ctx, ref)
+}
+
+// A node acknowledges a suspension when what was under way has ended, not before.
+func TestAcknowledgementMeansThatNothingIsUnderWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{Store: memstore.New()}
+		a := startNode(t, tenancy.Config{Store: store.Store, NodeID: "a"})
+		b := startNode(t, tenancy.Config{Store: store, NodeID: "b", Membership: store})
+		acme := must[tenancy.Tenant](t)(a.Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: "acme"}))
+		if err := a.Members().Add(t.Context(), "alice", acme.ID, tenancy.Member{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // b follows
+		ctx, end := request(t, b, ask{user: "alice", header: "acme"})
+		defer end()
+		goesOn(ctx, t, "the request")
+		store.slow.Store(true)
+		must[tenancy.Tenant](t)(a.Lifecycle().Suspend(t.Context(), acme.ID, "unpaid"))
+		if err := a.AwaitNodes(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if ctx.Err() == nil {
+			t.Error("the node has acknowledged, and a request is under way")
+		}
+		ended(ctx, t, "the request", tenancy.ErrSuspended)
+		if d, _ := tenancy.DecisionFrom(b.Bind(t.Context(), ask{user: "alice", header: "acme"}.request())); !errors.Is(d.Err, tenancy.ErrSuspended) {
+			t.Errorf("a new request gets %v", d.Err)
+		}
 	})
 }
 

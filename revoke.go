@@ -117,6 +117,13 @@ func (r *revocations) changed(id string) {
 	}
 }
 
+// settled reports whether no tenant is to be looked up.
+func (r *revocations) settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.marked) == 0 && r.checking == 0
+}
+
 // check looks marked tenants up until there are none. While the catalogue is out of reach their
 // requests go on, as those of known tenants do, and the tenants stay marked.
 func (r *revocations) check(run context.Context) {

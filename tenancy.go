@@ -96,7 +96,7 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 	feed, _ := tn.cfg.Directory.(ChangeFeed)
 	var revision int64
 	var pulse *pulse
-	if feed != nil && tn.cfg.Resolution.PollInterval > 0 {
+	if feed != nil {
 		changes, err := feed.Changes(ctx, -1)
 		if err != nil {
 			return unavailable(ctx, err)
@@ -107,12 +107,13 @@ func (tn *Tenancy) Start(ctx context.Context) error {
 		// What was cached before was not followed. Whoever waits for nodes and does not see this one yet
 		// has made its change before this.
 		tn.validator.InvalidateAll()
-	} else {
-		feed = nil
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
 	if feed != nil {
+		group.Go(func() { pulse.run(run) })
+	}
+	if feed != nil && tn.cfg.Resolution.PollInterval > 0 {
 		group.Go(func() { tn.follow(run, feed, revision, pulse) })
 	}
 	group.Go(func() { tn.runner(run) })
@@ -162,7 +163,6 @@ func (tn *Tenancy) pollInterval() time.Duration {
 func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64, pulse *pulse) {
 	ticker := time.NewTicker(tn.pollInterval())
 	defer ticker.Stop()
-	defer pulse.end(ctx)
 	failing := false
 	for {
 		select {
@@ -173,7 +173,7 @@ func (tn *Tenancy) follow(ctx context.Context, feed ChangeFeed, revision int64, 
 		next, err := tn.poll(ctx, feed, revision)
 		if err == nil {
 			revision = next
-			pulse.beat(ctx, revision)
+			pulse.reach(revision)
 		}
 		if (err != nil) != failing && ctx.Err() == nil {
 			if failing = err != nil; failing {
