@@ -2,8 +2,10 @@ package tenancy_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -162,6 +164,56 @@ func TestLostSubscriptionDropsAtOnce(t *testing.T) {
 		synctest.Wait()
 		if _, err := b.Validator().Validate(t.Context(), tenancy.BySlug("acme")); err != nil {
 			t.Errorf("the new subscription is deaf: %v", err)
+		}
+	})
+}
+
+// TestLostSubscriptionDropsSettingsAndMembers: what else was cached is asked for again, and who watches
+// hears.
+func TestLostSubscriptionDropsSettingsAndMembers(t *testing.T) {
+	onTwoNodes(t, func(t *testing.T, _, b *tenancy.Tenancy, bus *brittleBus, store *memstore.Store) {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		var heard []int
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for n, err := range seats.Watch(ctx, b.Overrides(), "t1") {
+				if err == nil {
+					heard = append(heard, n)
+				}
+			}
+		}()
+		synctest.Wait()
+		if n := must[int](t)(seats.Of(t.Context(), b.Overrides(), "t1")); n != 5 {
+			t.Fatal(n)
+		}
+		if _, err := b.Validator().Authorize(t.Context(), "alice", "t1"); err != nil {
+			t.Fatal(err)
+		}
+		// Nobody says so.
+		err := store.SaveConfig(t.Context(), "t1", func(map[string]json.RawMessage) (tenancy.ConfigWrite, error) {
+			return tenancy.ConfigWrite{Values: map[string]json.RawMessage{"seats": json.RawMessage("9")}}, nil
+		})
+		if err := errors.Join(err, store.RemoveMember(t.Context(), "alice", "t1")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := must[int](t)(seats.Of(t.Context(), b.Overrides(), "t1")); n != 5 {
+			t.Fatalf("the setting was not cached: %d", n)
+		}
+		bus.cut(nil)
+		synctest.Wait()
+		if n := must[int](t)(seats.Of(t.Context(), b.Overrides(), "t1")); n != 9 {
+			t.Errorf("the setting is %d", n)
+		}
+		if _, err := b.Validator().Authorize(t.Context(), "alice", "t1"); !errors.Is(err, tenancy.ErrNotMember) {
+			t.Errorf("the former member: %v", err)
+		}
+		stop()
+		<-done
+		if !slices.Equal(heard, []int{5, 9}) {
+			t.Errorf("who watches heard %v", heard)
 		}
 	})
 }

@@ -670,6 +670,20 @@ func TestL08GivenUpNamesAreInQuarantine(t *testing.T) {
 	})
 }
 
+// The names of lexigram-tenancy are kept, for configurations and logs that know them.
+func TestHooksHaveTheirNames(t *testing.T) {
+	t.Parallel()
+	for hook, want := range map[tenancy.HookName]string{
+		tenancy.HookResolved: "tenant.resolved", tenancy.HookProvisioned: "tenant.provisioned", tenancy.HookUpdated: "tenant.updated",
+		tenancy.HookActivated: "tenant.activated", tenancy.HookDeactivated: "tenant.deactivated", tenancy.HookSuspended: "tenant.suspended",
+		tenancy.HookArchived: "tenant.archived", tenancy.HookPurged: "tenant.purged", tenancy.HookConfigChanged: "tenant.config_changed",
+	} {
+		if string(hook) != want {
+			t.Errorf("%q, want %q", hook, want)
+		}
+	}
+}
+
 func TestHooksVeto(t *testing.T) {
 	t.Parallel()
 	veto := errors.New("not on a Friday")

@@ -105,6 +105,30 @@ func TestSuspensionEndsWhatIsUnderWay(t *testing.T) {
 	})
 }
 
+// So does every other state in which a tenant does not work.
+func TestStateEndsWhatIsUnderWay(t *testing.T) {
+	for status, cause := range map[tenancy.Status]error{
+		tenancy.StatusInactive: tenancy.ErrInactive, tenancy.StatusArchived: tenancy.ErrInactive, tenancy.StatusPurged: tenancy.ErrInactive,
+	} {
+		t.Run(string(status), func(t *testing.T) {
+			withUsers(t, func(t *testing.T, tn *tenancy.Tenancy, d *directory) {
+				alice, end := request(t, tn, ask{user: "alice", header: "acme"})
+				defer end()
+				goesOn(alice, t, "a member's request")
+				d.set(func() {
+					for i := range d.tenants {
+						if d.tenants[i].ID == "t1" {
+							d.tenants[i].Status = status
+						}
+					}
+				})
+				tn.Validator().Invalidate("t1")
+				ended(alice, t, "a member's request", cause)
+			})
+		})
+	}
+}
+
 func TestEndOfAMembershipEndsWhatIsUnderWay(t *testing.T) {
 	withUsers(t, func(t *testing.T, tn *tenancy.Tenancy, d *directory) {
 		alice, end := request(t, tn, ask{user: "alice", header: "acme"})

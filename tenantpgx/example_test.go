@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/isolation"
+	"lexigram.dev/tenancy/memstore"
 	"lexigram.dev/tenancy/tenantpgx"
 )
 
@@ -60,6 +62,22 @@ func ExamplePool_AcquireFunc() {
 		return err
 	})
 	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Nodes tell each other of changes by LISTEN and NOTIFY. A direct URL is needed: a pooler in transaction
+// mode loses subscriptions.
+func ExampleNewBus() {
+	bus, err := tenantpgx.NewBus(os.Getenv("CATALOGUE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	tn, err := tenancy.New(tenancy.Config{Store: memstore.New(), Bus: bus}) // the store of all nodes: sqlstore.New
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := tn.Start(context.Background()); err != nil { // subscribes, now and again after a loss
 		log.Fatal(err)
 	}
 }

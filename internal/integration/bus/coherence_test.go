@@ -38,14 +38,16 @@ func TestSuspensionReachesOtherNodes(t *testing.T) {
 			eventually(t, "a subscription", func() bool { return n.bus.subscribed.Load() == 1 })
 		}
 
-		var requests, sockets []time.Duration
+		var requests, sockets, refusals []time.Duration
 		for range rounds {
 			open := b.openFor(t)
 			begin := a.suspend(t)
+			refusals = append(refusals, b.refuses(t, begin))
 			request, socket := open.ended(t, begin)
 			requests, sockets = append(requests, request), append(sockets, socket)
 			a.activate(t)
 		}
+		report(t, "new requests", refusals)
 		report(t, "a bound request", requests)
 		report(t, "a WebSocket", sockets)
 
@@ -66,6 +68,9 @@ func TestSuspensionReachesOtherNodes(t *testing.T) {
 		gate.open()
 		request, socket = onB.ended(t, time.Now())
 		t.Logf("after the bus was back: a bound request after %v, a WebSocket after %v", request, socket)
+		if max(request, socket) > 4*time.Second { // a subscription is tried again each second
+			t.Error("what was missed is not made up for")
+		}
 		eventually(t, "a subscription of the other node", func() bool { return a.bus.subscribed.Load() == 2 })
 		a.activate(t)
 		again := b.openFor(t)
@@ -82,7 +87,7 @@ func report(t *testing.T, what string, took []time.Duration) {
 	t.Helper()
 	slices.Sort(took)
 	last := took[len(took)-1]
-	t.Logf("%d times: %s of another node ended after %v in the middle, %v in 99 of 100, %v at most",
+	t.Logf("%d times: %s of another node: over after %v in the middle, %v in 99 of 100, %v at most",
 		len(took), what, took[len(took)/2], took[(len(took)*99+99)/100-1], last)
 	if last >= time.Second {
 		t.Errorf("%s went on for %v", what, last)
@@ -205,6 +210,23 @@ func (n *node) openFor(t *testing.T) *open {
 		_, _, _ = conn.Read(parent)
 	}()
 	return o
+}
+
+// refuses asks until the node answers that alice's tenant is suspended, and returns how long after begin
+// that was.
+func (n *node) refuses(t *testing.T, begin time.Time) (took time.Duration) {
+	t.Helper()
+	eventually(t, "a refusal", func() bool {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.server.URL, http.NoBody)
+		must(t, err)
+		r.Header = http.Header{"X-Tenant-Id": {"acme"}, "Authorization": {"Bearer alice"}}
+		answer, err := n.server.Client().Do(r)
+		must(t, err)
+		must(t, answer.Body.Close())
+		took = time.Since(begin)
+		return answer.StatusCode == http.StatusForbidden
+	})
+	return took
 }
 
 // ended waits until all of it is over, and returns how long after begin that was.
