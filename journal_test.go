@@ -174,6 +174,30 @@ func TestWorkGoesOnAtTheStepThatFailed(t *testing.T) {
 }
 
 // A started tenancy does by itself what RunOnce does.
+// Works that fail together do not come back together.
+func TestBackOffHasJitter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, nil)
+		f.failing(failAt("tables"))
+		dues := map[time.Duration]bool{}
+		for i := range 20 {
+			tenant, err := f.nodes[0].Lifecycle().Create(t.Context(), tenancy.CreateTenant{Slug: fmt.Sprint("acme-", i)})
+			if !errors.Is(err, errFull) {
+				t.Fatal(err)
+			}
+			wait := time.Until(tenant.Journal.Due)
+			if wait < 800*time.Millisecond || wait > 1200*time.Millisecond {
+				t.Errorf("the first wait is %s", wait)
+			}
+			dues[wait] = true
+		}
+		if len(dues) < 10 {
+			t.Errorf("of 20 works, waits are %v", dues)
+		}
+	})
+}
+
 func TestStartedTenancyGoesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

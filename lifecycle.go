@@ -304,7 +304,8 @@ func (l *Lifecycle) Activate(ctx context.Context, id string) (Tenant, error) {
 	return l.transition(ctx, id, StatusActive, TenantActivated, "")
 }
 
-// Deactivate stops a tenant that is not used any more.
+// Deactivate stops a tenant that is not used any more. An archived one comes back by it, as by
+// [Lifecycle.Unarchive].
 func (l *Lifecycle) Deactivate(ctx context.Context, id string) (Tenant, error) {
 	return l.transition(ctx, id, StatusInactive, TenantDeactivated, "")
 }

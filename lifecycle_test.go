@@ -172,6 +172,83 @@ func TestForbiddenTransitionsChangeNothing(t *testing.T) {
 	}
 }
 
+// TestEveryCallFromEveryState: what the table of transitions does not allow is a TransitionError and
+// changes nothing.
+func TestEveryCallFromEveryState(t *testing.T) {
+	t.Parallel()
+	const (
+		active, suspended, inactive = tenancy.StatusActive, tenancy.StatusSuspended, tenancy.StatusInactive
+		archived, purged            = tenancy.StatusArchived, tenancy.StatusPurged
+		provisioning                = tenancy.StatusProvisioning
+	)
+	for name, call := range map[string]struct {
+		do   func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error)
+		from map[tenancy.Status]tenancy.Status // where it is allowed, and what comes of it
+	}{
+		"Activate": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Activate(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{suspended: active, inactive: active},
+		},
+		"Suspend": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) {
+				return l.Suspend(ctx, "t1", "unpaid")
+			},
+			map[tenancy.Status]tenancy.Status{active: suspended},
+		},
+		"Deactivate": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) {
+				return l.Deactivate(ctx, "t1")
+			},
+			map[tenancy.Status]tenancy.Status{active: inactive, suspended: inactive, archived: inactive},
+		},
+		"Archive": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Archive(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{inactive: archived, archived: archived},
+		},
+		"Unarchive": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Unarchive(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{archived: inactive},
+		},
+		"Purge": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Purge(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{provisioning: purged, archived: purged, purged: purged},
+		},
+		"PurgeNow": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) {
+				return l.PurgeNow(ctx, "t1", "asked for")
+			},
+			map[tenancy.Status]tenancy.Status{provisioning: purged, archived: purged, purged: purged},
+		},
+		"Delete": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Delete(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{provisioning: purged, inactive: purged, archived: purged, purged: purged},
+		},
+		"Provision": {
+			func(l *tenancy.Lifecycle, ctx context.Context) (tenancy.Tenant, error) { return l.Provision(ctx, "t1") },
+			map[tenancy.Status]tenancy.Status{
+				provisioning: active, active: active, suspended: suspended, inactive: inactive, archived: archived,
+			},
+		},
+	} {
+		for _, from := range tenancy.Statuses() {
+			store := memstore.New()
+			tn := must[*tenancy.Tenancy](t)(tenancy.New(tenancy.Config{Store: store, Lifecycle: tenancy.LifecycleConfig{ArchiveGrace: -1}}))
+			before := must[tenancy.Tenant](t)(store.Create(t.Context(), tenancy.Tenant{ID: "t1", Slug: "acme", Status: from}))
+			got, err := call.do(tn.Lifecycle(), t.Context())
+			after := must[tenancy.Tenant](t)(store.Lookup(t.Context(), tenancy.ByID("t1")))
+			want, allowed := call.from[from]
+			if allowed && (err != nil || got.Status != want || after.Status != want) {
+				t.Errorf("%s from %s: %s, %v; want %s", name, from, got.Status, err, want)
+			}
+			transition, ok := errors.AsType[*tenancy.TransitionError](err)
+			named := ok && transition.From == from || from == provisioning && errors.Is(err, tenancy.ErrProvisioning)
+			if !allowed && (!named || after.Revision != before.Revision) {
+				t.Errorf("%s from %s: it is %s, %v; want a TransitionError and no change", name, from, after.Status, err)
+			}
+		}
+	}
+}
+
 func TestB03ReservedAndMalformedNamesAreRefused(t *testing.T) {
 	t.Parallel()
 	tn, _ := newLifecycle(t, &provisioner{}, func(c *tenancy.Config) { c.Lifecycle.ReservedSlugs = []string{"jobs"} })
