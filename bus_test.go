@@ -218,6 +218,34 @@ func TestLostSubscriptionDropsSettingsAndMembers(t *testing.T) {
 	})
 }
 
+// TestB14OldAndNewNamesOnAnotherNode: after a rename the old name is nobody's there and the new one, which
+// was nobody's, is the tenant's.
+func TestB14OldAndNewNamesOnAnotherNode(t *testing.T) {
+	onTwoNodes(t, func(t *testing.T, a, b *tenancy.Tenancy, _ *brittleBus, _ *memstore.Store) {
+		find := func(ref tenancy.Ref) error {
+			_, err := b.Validator().Validate(t.Context(), ref)
+			return err
+		}
+		oldSlug, newSlug := tenancy.BySlug("acme"), tenancy.BySlug("apex")
+		oldAlias, newAlias := tenancy.Alias("stripe", "cus_1"), tenancy.Alias("stripe", "cus_2")
+		must[tenancy.Tenant](t)(a.Lifecycle().Update(t.Context(), tenancy.UpdateTenant{ID: "t1", Aliases: &[]tenancy.Ref{oldAlias}}))
+		synctest.Wait()
+		for ref, want := range map[tenancy.Ref]error{oldSlug: nil, oldAlias: nil, newSlug: tenancy.ErrNotFound, newAlias: tenancy.ErrNotFound} {
+			if err := find(ref); !errors.Is(err, want) {
+				t.Errorf("before, %s: %v", ref, err)
+			}
+		}
+		slug := "apex"
+		must[tenancy.Tenant](t)(a.Lifecycle().Update(t.Context(), tenancy.UpdateTenant{ID: "t1", Slug: &slug, Aliases: &[]tenancy.Ref{newAlias}}))
+		synctest.Wait()
+		for ref, want := range map[tenancy.Ref]error{oldSlug: tenancy.ErrNotFound, oldAlias: tenancy.ErrNotFound, newSlug: nil, newAlias: nil} {
+			if err := find(ref); !errors.Is(err, want) {
+				t.Errorf("after, %s: %v", ref, err)
+			}
+		}
+	})
+}
+
 func TestNewsOfEverybody(t *testing.T) {
 	onTwoNodes(t, func(t *testing.T, _, b *tenancy.Tenancy, bus *brittleBus, store *memstore.Store) {
 		alice, end := request(t, b, ask{user: "alice", header: "acme"})

@@ -88,6 +88,34 @@ func TestL10AnotherNodeReadsAChangeAtOnceOrWithinASecond(t *testing.T) {
 	}
 }
 
+// While the catalogue cannot be read, settings that are known serve for the grace and no longer.
+func TestSettingsServeThroughAnOutageForTheGrace(t *testing.T) {
+	onNodes(t, false, func(t *testing.T, a, b *tenancy.Tenancy, store *failing) {
+		if err := seats.Set(t.Context(), a.Overrides(), "t1", 7); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		read := func() (int, error) { return seats.Of(t.Context(), b.Overrides(), "t1") }
+		if n, err := read(); n != 7 || err != nil {
+			t.Fatal(n, err)
+		}
+		down := errors.New("connection refused")
+		store.err = down
+		time.Sleep(time.Hour + 30*time.Second) // the TTL, and half of the grace
+		if n, err := read(); n != 7 || err != nil {
+			t.Errorf("in the grace: %d, %v", n, err)
+		}
+		time.Sleep(time.Minute)
+		if n, err := read(); !errors.Is(err, down) || !errors.Is(err, tenancy.ErrUnavailable) {
+			t.Errorf("after the grace: %d, %v", n, err)
+		}
+		store.err = nil
+		if n, err := read(); n != 7 || err != nil {
+			t.Errorf("after the outage: %d, %v", n, err)
+		}
+	})
+}
+
 func TestALoadThatRacesAChangeDoesNotCacheTheOldValue(t *testing.T) {
 	onNodes(t, true, func(t *testing.T, a, b *tenancy.Tenancy, store *failing) {
 		store.hold = make(chan struct{})

@@ -47,6 +47,7 @@ type nodeConfig struct {
 	lease    time.Duration // 0 is the default
 	interval time.Duration // 0 is the default
 	timeout  time.Duration // of River's jobs; 0 is the default
+	change   func(*tenancy.Config)
 }
 
 // open composes a node on a database and does not start it.
@@ -79,6 +80,9 @@ func open(ctx context.Context, url string, cfg nodeConfig) (n *node, err error) 
 	}
 	if cfg.steps != nil {
 		tenancyConfig.Steps.Provision = cfg.steps(n)
+	}
+	if cfg.change != nil {
+		cfg.change(&tenancyConfig)
 	}
 	if n.tn, err = tenancy.New(tenancyConfig); err != nil {
 		return n, err

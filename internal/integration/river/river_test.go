@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +136,45 @@ func TestRiversTimeoutDoesNotEndAStep(t *testing.T) {
 	w.await(t, 20*time.Second, 1, active)
 	if runs := b.runs.Load(); runs != 1 {
 		t.Errorf("the step ran %d times, want once: River ended it", runs)
+	}
+}
+
+// TestEveryWorkIsAJob: tenants are archived, purged when their grace is over, and given up by jobs, too.
+func TestEveryWorkIsAJob(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var mu sync.Mutex
+	done := map[string][]string{} // by tenant
+	step := func(name string, fails bool) []tenancy.Step {
+		return []tenancy.Step{{Name: name, Run: func(_ context.Context, tenant *tenancy.Tenant) error {
+			if fails && tenant.Slug == "tenant-1" {
+				return errors.New("the payment provider refuses")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done[tenant.Slug] = append(done[tenant.Slug], name)
+			return nil
+		}}}
+	}
+	n := w.start(t, nodeConfig{name: "node", interval: time.Second, change: func(c *tenancy.Config) {
+		c.Steps = tenancy.Steps{Provision: step("provision", true), Archive: step("archive", false), Purge: step("purge", false)}
+		c.Lifecycle.ArchiveGrace, c.Lifecycle.AutoPurge = time.Second, true
+		c.Lifecycle.GiveUpAfter = time.Nanosecond
+	}})
+	ids := n.create(t, 2)
+	w.await(t, 25*time.Second, 1, active)
+	l := n.tn.Lifecycle()
+	if _, err := l.Deactivate(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Archive(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.await(t, 25*time.Second, 2, "SELECT count(*) FROM tenancy.tenants WHERE status = 'purged' AND due IS NULL")
+	mu.Lock()
+	defer mu.Unlock()
+	if want := map[string][]string{"tenant-0": {"provision", "archive", "purge"}, "tenant-1": {"purge"}}; !maps.EqualFunc(done, want, slices.Equal) {
+		t.Errorf("the steps are %v, want %v", done, want)
 	}
 }
 
