@@ -60,6 +60,7 @@ var cells = []cell{
 	}},
 	{name: "schema on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategySchema) }},
 	{name: "database on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategyDatabase) }},
+	{name: "row_level on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategyRowLevel) }},
 	{name: "row_level on SQLite", fence: true, config: func(t testing.TB) isolation.Config {
 		return onSQLite(t, tenancy.StrategyRowLevel)
 	}},
@@ -116,7 +117,17 @@ func onMariaDB(t testing.TB, strategy string) isolation.Config {
 	t.Helper()
 	server := servers.MariaDB(t)
 	app, appPassword := server.CreateUser(t)
-	migrator, migratorPassword := server.CreateUser(t, "CREATE USER ON *.*", "ALL PRIVILEGES ON `t\\_%`.*", "GRANT OPTION ON `t\\_%`.*")
+	var rows *isolation.MariaDBRows
+	own := []string{"`t\\_%`.*"} // the tenants' databases
+	if strategy == tenancy.StrategyRowLevel {
+		rows = mariaDBRows(t, server)
+		own = []string{rows.Base + ".*", rows.Views + ".*"}
+	}
+	grants := []string{"CREATE USER ON *.*"}
+	for _, databases := range own {
+		grants = append(grants, "ALL PRIVILEGES ON "+databases, "GRANT OPTION ON "+databases)
+	}
+	migrator, migratorPassword := server.CreateUser(t, grants...)
 	connect := func(l isolation.Login) (driver.Connector, error) {
 		config, err := mysql.ParseDSN(server.DSNFor(l.User, l.Password, l.Database) + mariaDBParams)
 		if err != nil {
@@ -134,8 +145,26 @@ func onMariaDB(t testing.TB, strategy string) isolation.Config {
 			}
 			return connect(l)
 		},
-		Key: []byte("a key of 32 bytes for the tests!"),
+		Key:  []byte("a key of 32 bytes for the tests!"),
+		Rows: rows,
 	}}}
+}
+
+// mariaDBRows says which tables of the shop tenants share, in databases of the test's own.
+func mariaDBRows(t testing.TB, server *servers.MariaDBServer) *isolation.MariaDBRows {
+	t.Helper()
+	rows := &isolation.MariaDBRows{Base: server.CreateDatabase(t), Tables: map[string]string{}}
+	rows.Views = rows.Base + "_views"
+	for _, table := range shopTables {
+		rows.Tables[table] = ""
+	}
+	admin, err := sql.Open("mysql", server.DSN(rows.Base))
+	must(t, err)
+	t.Cleanup(func() {
+		_, err := admin.Exec("DROP DATABASE IF EXISTS " + rows.Views)
+		must(t, errors.Join(err, admin.Close()))
+	})
+	return rows
 }
 
 func onSQLite(t testing.TB, strategy string) isolation.Config {
@@ -165,7 +194,10 @@ func dialectorOn(engine isolation.Engine, conn gorm.ConnPool) gorm.Dialector {
 type autoMigrate struct{ shared bool }
 
 func (m autoMigrate) Migrate(ctx context.Context, target isolation.Target) (int64, error) {
-	db, err := gorm.Open(dialectorOn(target.Engine, target.DB), &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(dialectorOn(target.Engine, target.DB), &gorm.Config{
+		Logger:                                   logger.Discard,
+		DisableForeignKeyConstraintWhenMigrating: m.shared && target.Engine == isolation.EngineMariaDB, // they lack the tenant
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -185,12 +217,31 @@ func (m autoMigrate) migrate(db *gorm.DB) error {
 	}
 	for _, table := range shopTables {
 		if !db.Migrator().HasColumn(table, "tenant_id") {
-			if err := db.Exec("ALTER TABLE " + table + " ADD COLUMN tenant_id text NOT NULL DEFAULT ''").Error; err != nil {
+			changes := "ADD COLUMN tenant_id text NOT NULL DEFAULT ''"
+			if db.Name() == "mysql" {
+				changes = "ADD COLUMN tenant_id varchar(128) COLLATE utf8mb4_bin NOT NULL FIRST, " + mariaDBKeys[table]
+			}
+			if err := db.Exec("ALTER TABLE " + db.Statement.Quote(table) + " " + changes).Error; err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// mariaDBKeys are the keys of tables that tenants share on MariaDB. Each has the tenant in it.
+var mariaDBKeys = map[string]string{
+	"customers": "DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id)",
+	"orders": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
+		DROP KEY idx_orders_number, ADD UNIQUE KEY idx_orders_number (tenant_id, number),
+		ADD FOREIGN KEY (tenant_id, customer_id) REFERENCES customers (tenant_id, id)`,
+	"lines": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
+		ADD FOREIGN KEY (tenant_id, order_id) REFERENCES orders (tenant_id, id)`,
+	"labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
+		DROP KEY idx_labels_name, ADD UNIQUE KEY idx_labels_name (tenant_id, name)`,
+	"order_labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, order_id, label_id),
+		ADD FOREIGN KEY (tenant_id, order_id) REFERENCES orders (tenant_id, id),
+		ADD FOREIGN KEY (tenant_id, label_id) REFERENCES labels (tenant_id, id)`,
 }
 
 func (autoMigrate) Version(context.Context, isolation.Target) (int64, error) { return 1, nil }
