@@ -1,8 +1,8 @@
 // Package tenantgorm answers how GORM stays inside the tenant of its context where the database
 // does not see to it.
 //
-// Where it does (a tenant with a database or schema of its own, or row security on PostgreSQL) GORM
-// needs nothing: open it over the handle of package isolation.
+// Where it does (a tenant with a database or schema of its own, row security on PostgreSQL, or views for
+// the login of each tenant on MariaDB) GORM needs nothing: open it over the handle of package isolation.
 //
 //	handle, err := isolation.Open(config)
 //	db, err := gorm.Open(postgres.New(postgres.Config{Conn: handle.DB}), &gorm.Config{})
@@ -36,7 +36,8 @@
 // row must name its tenant.
 //
 // Asked for each statement, [Config].Walls says whether the tenant's database is a wall; there the
-// plugin adds nothing. Tenants of one deployment may differ.
+// plugin adds nothing to its text, and only writes the tenant's id into new rows of models that have the
+// column. Tenants of one deployment may differ.
 //
 // # What it does not do
 //
@@ -47,8 +48,8 @@
 // hold against SQL injection. On PostgreSQL a GROUP BY of the key alone no longer covers the other
 // columns, because what is selected from is no table.
 //
-// On MySQL and MariaDB it refuses upserts that update, because ON DUPLICATE KEY UPDATE takes no
-// condition, and locking reads, which would lock nothing there. Open the driver with clientFoundRows:
+// On MySQL and MariaDB without a wall it refuses upserts that update, because ON DUPLICATE KEY UPDATE takes
+// no condition, and locking reads, which would lock nothing there. Open the driver with clientFoundRows:
 // without it GORM's Save takes an unchanged row for a missing one and upserts it.
 //
 // # Migrations
@@ -63,4 +64,7 @@
 //		}
 //		return tx.AutoMigrate(models...)
 //	})
+//
+// On MariaDB each key of a table that tenants share must have the tenant column in it. Models that lack the
+// column migrate with DisableForeignKeyConstraintWhenMigrating, and ALTER TABLE then adds it to the keys.
 package tenantgorm

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -410,6 +411,57 @@ func TestThePluginStepsAside(t *testing.T) {
 		must(t, db.WithContext(o.acme).Where("name IN (SELECT name FROM customers)").Find(&[]customer{}).Error)
 		mustBe(t, db.WithContext(o.acme).Where("id IN (?)", db.Model(&customer{}).Select("id")).Find(&[]customer{}).Error, tenancy.ErrNoTenant)
 	})
+}
+
+// ownedCustomer is a model that names its tenant where a wall does so already.
+type ownedCustomer struct {
+	ID       int64
+	TenantID string
+	Name     string
+}
+
+func (ownedCustomer) TableName() string { return "customers" }
+
+func TestAModelMayNameItsTenantBehindAWall(t *testing.T) {
+	t.Parallel()
+	test := func(t *testing.T, c cell) {
+		t.Parallel()
+		o := c.open(t)
+		db := o.gorm(t, false)
+		mine, theirs := ownedCustomer{Name: "a"}, ownedCustomer{Name: "g"}
+		must(t, db.WithContext(o.acme).Create(&mine).Error)
+		must(t, db.WithContext(o.globex).Create(&theirs).Error)
+		if mine.TenantID != "acme" || theirs.TenantID != "globex" {
+			t.Errorf("created %+v and %+v", mine, theirs)
+		}
+		acme := db.WithContext(o.acme)
+		bare, err := gorm.Open(dialectorOn(o.engine, o.handle.DB), &gorm.Config{Logger: logger.Discard})
+		must(t, err)
+		for what, err := range map[string]error{
+			"a row for another":      acme.Create(&ownedCustomer{TenantID: "globex", Name: "planted"}).Error,
+			"a row for nobody":       bare.WithContext(o.acme).Create(&ownedCustomer{Name: "nobody's"}).Error,
+			"a row given to another": acme.Model(&mine).Update("tenant_id", "globex").Error,
+		} {
+			if err == nil {
+				t.Errorf("%s: allowed", what)
+			}
+		}
+		must(t, acme.Model(&theirs).Update("name", "taken").Error)
+		for ctx, want := range map[context.Context]ownedCustomer{
+			o.acme: {ID: mine.ID, TenantID: "acme", Name: "a"}, o.globex: {ID: theirs.ID, TenantID: "globex", Name: "g"},
+		} {
+			var all []ownedCustomer
+			must(t, db.WithContext(ctx).Find(&all).Error)
+			if len(all) != 1 || all[0] != want {
+				t.Errorf("saw %+v, want %+v alone", all, want)
+			}
+		}
+	}
+	for _, c := range cells {
+		if strings.HasPrefix(c.name, "row_level") && !c.fence { // the fence's own tests have such models
+			t.Run(c.name, func(t *testing.T) { test(t, c) })
+		}
+	}
 }
 
 // The walls of one handle say nothing about the connections of another.
