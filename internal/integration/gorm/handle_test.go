@@ -53,8 +53,14 @@ var cells = []cell{
 	{name: "schema by tenantpgx", config: func(t testing.TB) isolation.Config {
 		return onPostgres(t, tenancy.StrategySchema, false, pipelined(t))
 	}},
+	{name: "schema by tenantpgx through PgBouncer", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategySchema, true, pipelined(t))
+	}},
 	{name: "database on PostgreSQL", config: func(t testing.TB) isolation.Config {
 		return onPostgres(t, tenancy.StrategyDatabase, false, pipelined(t))
+	}},
+	{name: "database on PostgreSQL through PgBouncer", config: func(t testing.TB) isolation.Config {
+		return onPostgres(t, tenancy.StrategyDatabase, true, pipelined(t))
 	}},
 	{name: "database on SQLite", config: func(t testing.TB) isolation.Config {
 		return onSQLite(t, tenancy.StrategyDatabase)
@@ -103,11 +109,31 @@ func onPostgres(t testing.TB, strategy string, pooled bool, connector func(url s
 	case tenancy.StrategySchema:
 		server.Schemas = &isolation.Schemas{Roles: roles}
 	case tenancy.StrategyDatabase:
-		opener, err := tenantpgx.Opener(pg.URLFor(roles.Migrator, "m", name))
+		open, err := tenantpgx.Opener(pg.URLFor(roles.Migrator, "m", name))
 		must(t, err)
-		server.Databases = &isolation.Databases{Open: opener, Key: []byte("a key of 32 bytes for the tests!")}
+		if pooled {
+			open = throughPgBouncer(t, pg, open)
+		}
+		server.Databases = &isolation.Databases{Open: open, Key: []byte("a key of 32 bytes for the tests!")}
 	}
 	return isolation.Config{Servers: map[string]isolation.Server{"main": server}, Strategy: strategy}
+}
+
+// throughPgBouncer opens what tenants' logins open through PgBouncer. The migrator's way stays direct.
+func throughPgBouncer(t testing.TB, pg *servers.PostgresServer, direct func(isolation.Login) (driver.Connector, error),
+) func(isolation.Login) (driver.Connector, error) {
+	bouncer := servers.PgBouncer(t, pg)
+	open, err := tenantpgx.Opener(bouncer.URLFor("", "", ""))
+	must(t, err)
+	var known sync.Map
+	return func(l isolation.Login) (driver.Connector, error) {
+		if l.User == "" {
+			return direct(l)
+		}
+		add, _ := known.LoadOrStore(l.User, sync.OnceFunc(func() { bouncer.AddUser(t, l.User, l.Password) }))
+		add.(func())()
+		return open(l)
+	}
 }
 
 // mariaDBParams are what GORM asks for in a DSN. Without clientFoundRows a Save that changes nothing
