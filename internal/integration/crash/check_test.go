@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,9 @@ func inventory(t *testing.T, worlds []world) map[string]bool {
 	return found
 }
 
+// sharedFile is where SQLite keeps the rows of all tenants.
+const sharedFile = "shared.sqlite"
+
 // root opens the server of a world past all walls.
 func root(t *testing.T, w world) *sql.DB {
 	t.Helper()
@@ -68,7 +72,7 @@ func query(t *testing.T, w world, found map[string]bool, text string) {
 // places is what an active tenant has on the server.
 func (w world) places(p tenancy.Placement) []string {
 	switch {
-	case w.Engine == isolation.EngineSQLite:
+	case w.Engine == isolation.EngineSQLite && !w.rows():
 		return []string{"file " + p.Database}
 	case w.Engine == isolation.EngineMariaDB && w.rows():
 		return []string{"login " + p.Schema}
@@ -112,8 +116,7 @@ func sameThings(t *testing.T, before, after map[string]bool, worlds []world, ali
 // can use them.
 func (s *site) complete(t *testing.T, tn tenancy.Tenant) {
 	t.Helper()
-	_, err := s.db.ExecContext(as(t.Context(), tn), "INSERT INTO notes (id, body) VALUES ('probe', 'of "+tn.ID+"')")
-	if err != nil {
+	if err := s.exec(t.Context(), tn, "INSERT INTO notes (id, body) VALUES ('probe', 'of "+tn.ID+"')"); err != nil {
 		t.Errorf("tenant %s is %s and cannot write: %v", tn.ID, tn.Status, err)
 		return
 	}
@@ -126,8 +129,7 @@ func (s *site) complete(t *testing.T, tn tenancy.Tenant) {
 			t.Errorf("tenant %s is %s: %s: %d, %v, want %d", tn.ID, tn.Status, text, got, err, n)
 		}
 	}
-	_, err = s.db.ExecContext(as(t.Context(), tn), "DELETE FROM notes WHERE id = 'probe'")
-	must(t, err)
+	must(t, s.exec(t.Context(), tn, "DELETE FROM notes WHERE id = 'probe'"))
 }
 
 // gone fails the test if tables that tenants share have a row of the tenant.
@@ -137,6 +139,12 @@ func (s *site) gone(t *testing.T, id string) {
 		return // the inventory tells
 	}
 	db := root(t, s.world)
+	if s.Engine == isolation.EngineSQLite { // the catalogue is another file
+		must(t, db.Close())
+		var err error
+		db, err = sql.Open("sqlite", "file:"+filepath.Join(s.Dir, sharedFile)+"?mode=rw")
+		must(t, err)
+	}
 	defer db.Close()
 	tables := map[string]string{"notes": "tenant_id"}
 	if s.Engine == isolation.EngineMariaDB {
@@ -197,6 +205,9 @@ func checkEvents(lines []line, ended map[string]tenancy.Status) error {
 		if l.Revision <= this.last {
 			errs = append(errs, fmt.Errorf("%s of tenant %s with revision %d came after revision %d", l.Told, l.Tenant, l.Revision, this.last))
 		}
+		if l.Told == tenancy.TenantPurged {
+			errs = append(errs, checkReceipt(l))
+		}
 		this.ids[l.ID], this.last = true, l.Revision
 		this.types = append(this.types, l.Told)
 	}
@@ -214,4 +225,23 @@ func checkEvents(lines []line, ended map[string]tenancy.Status) error {
 		errs = append(errs, fmt.Errorf("tenant %s does not exist and was told as %v", id, this.types))
 	}
 	return errors.Join(errs...)
+}
+
+// checkReceipt fails the test unless the event of a purge lists the seed of a tenant that was active, and
+// what the tenant had beside it.
+func checkReceipt(l line) error {
+	if refused(l.Tenant) {
+		return nil // it may have been given up before there was anything
+	}
+	kinds := map[string]bool{}
+	for _, item := range l.Manifest {
+		kinds[item.Kind] = true
+		if name := item.Name[strings.LastIndexAny(item.Name, ".")+1:]; strings.Trim(name, "`\"") == "notes" && item.Rows == 1 {
+			kinds["seed"] = true
+		}
+	}
+	if !kinds["seed"] || !kinds["rows"] && !kinds["schema"] && !kinds["database"] && !kinds["file"] {
+		return fmt.Errorf("the purge of tenant %s told as what went: %+v", l.Tenant, l.Manifest)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ var matrix = []struct {
 	strategy string
 }{
 	{isolation.EngineSQLite, tenancy.StrategyDatabase},
+	{isolation.EngineSQLite, tenancy.StrategyRowLevel},
 	{isolation.EnginePostgreSQL, tenancy.StrategyRowLevel},
 	{isolation.EnginePostgreSQL, tenancy.StrategySchema},
 	{isolation.EnginePostgreSQL, tenancy.StrategyDatabase},
@@ -120,6 +122,11 @@ func (v *victims) atBoundaries(t *testing.T, kind string, some int, full bool) {
 	boundaries := len(dry.Boundaries)
 	if boundaries < 20 {
 		t.Fatalf("only %d boundaries: %q", boundaries, dry.Boundaries)
+	}
+	for _, step := range []string{"place", "migrate", "seed", "manifest", "export", "remove"} {
+		if name := "after the step " + step; !slices.Contains(dry.Boundaries, name) {
+			t.Fatalf("no boundary is %q: %q", name, dry.Boundaries)
+		}
 	}
 	if full {
 		some = boundaries

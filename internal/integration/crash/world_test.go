@@ -32,6 +32,9 @@ import (
 // key is what the logins of tenants' databases are derived from.
 var key = []byte("0123456789abcdef0123456789abcdef")
 
+// versions is the table of the migrations.
+const versions = "goose_db_version"
+
 // lease is short, so that a dead node's work is soon another's.
 const lease = time.Second
 
@@ -106,7 +109,11 @@ func (w world) isolation() (isolation.Config, error) {
 	case isolation.EngineMariaDB:
 		server, err = w.mariaDB()
 	default:
-		server = isolation.SQLite{Dir: w.Dir, Driver: "sqlite"}
+		files := isolation.SQLite{Dir: w.Dir, Driver: "sqlite", BusyTimeout: 30 * time.Second}
+		if w.rows() {
+			files.Rows = &isolation.SQLiteRows{Tables: map[string]string{"notes": ""}, Shared: []string{versions}}
+		}
+		server = files
 	}
 	return isolation.Config{
 		Servers: map[string]isolation.Server{"main": server}, Strategy: w.Strategy,
@@ -122,7 +129,7 @@ func (w world) postgres() (isolation.Server, error) {
 	server := isolation.PostgreSQL{App: app, System: system, Migrator: migrator}
 	switch w.Strategy {
 	case tenancy.StrategyRowLevel:
-		server.RLS = &isolation.RLS{Roles: w.roles(), Tables: []isolation.Table{{Name: "notes"}}}
+		server.RLS = &isolation.RLS{Roles: w.roles(), Tables: []isolation.Table{{Name: "notes"}}, Private: []string{versions}}
 	case tenancy.StrategySchema:
 		server.Schemas = &isolation.Schemas{Roles: w.roles()}
 	default:
@@ -142,7 +149,7 @@ func (w world) mariaDB() (isolation.Server, error) {
 		return connector(l)
 	}}
 	if w.rows() {
-		server.Rows = &isolation.MariaDBRows{Base: w.Database, Views: w.views(), Tables: map[string]string{"notes": ""}}
+		server.Rows = &isolation.MariaDBRows{Base: w.Database, Views: w.views(), Tables: map[string]string{"notes": ""}, Private: []string{versions}}
 	}
 	return server, errors.Join(err1, err2)
 }
@@ -152,7 +159,7 @@ func (w world) mariaDB() (isolation.Server, error) {
 func (w world) migrator() (*tenantgoose.Migrator, error) {
 	notes := "CREATE TABLE IF NOT EXISTS notes (id varchar(36) PRIMARY KEY, body text NOT NULL)"
 	switch {
-	case w.rows() && w.Engine == isolation.EnginePostgreSQL:
+	case w.rows() && w.Engine != isolation.EngineMariaDB:
 		notes = "CREATE TABLE notes (id varchar(36) NOT NULL, tenant_id text NOT NULL, body text NOT NULL, PRIMARY KEY (tenant_id, id))"
 	case w.rows():
 		notes = "CREATE TABLE notes (id varchar(36) NOT NULL, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, " +
@@ -255,8 +262,28 @@ func as(ctx context.Context, t tenancy.Tenant) context.Context {
 }
 
 func (s *site) count(ctx context.Context, t tenancy.Tenant, query string) (n int, err error) {
-	err = s.db.QueryRowContext(as(ctx, t), query).Scan(&n)
+	ctx, query = s.own(as(ctx, t), t, query)
+	err = s.db.QueryRowContext(ctx, query).Scan(&n)
 	return n, err
+}
+
+func (s *site) exec(ctx context.Context, t tenancy.Tenant, query string) error {
+	ctx, query = s.own(as(ctx, t), t, query)
+	_, err := s.db.ExecContext(ctx, query)
+	return err
+}
+
+// own filters a statement by hand where the database does not.
+func (s *site) own(ctx context.Context, t tenancy.Tenant, query string) (context.Context, string) {
+	if s.Engine != isolation.EngineSQLite || !s.rows() {
+		return ctx, query
+	}
+	query = strings.NewReplacer(
+		"(id, body) VALUES (", "(tenant_id, id, body) VALUES ('"+t.ID+"', ",
+		"count(*) FROM notes", "count(*) FROM (SELECT id, body FROM notes WHERE tenant_id = '"+t.ID+"') AS notes",
+		"DELETE FROM notes WHERE", "DELETE FROM notes WHERE tenant_id = '"+t.ID+"' AND",
+	).Replace(query)
+	return isolation.UnsafeFiltered(ctx, query), query
 }
 
 const seeds = "SELECT count(*) FROM notes WHERE id = 'seed'"
@@ -287,8 +314,7 @@ func (s *site) seed(ctx context.Context, t *tenancy.Tenant) error {
 	if err != nil || n == 1 {
 		return err
 	}
-	_, err = s.db.ExecContext(as(ctx, *t), "INSERT INTO notes (id, body) VALUES ('seed', 'of "+t.ID+"')")
-	return err
+	return s.exec(ctx, *t, "INSERT INTO notes (id, body) VALUES ('seed', 'of "+t.ID+"')")
 }
 
 // export is the application's step of a purge: the data is still there. One that was given up has none,
@@ -306,11 +332,12 @@ func (s *site) export(ctx context.Context, t *tenancy.Tenant) error {
 
 // line is what the log keeps.
 type line struct {
-	Told     tenancy.EventType `json:",omitempty"` // an event
-	ID       string            `json:",omitempty"` // the event's
-	Revision int64             `json:",omitempty"`
-	Stored   int64             `json:",omitempty"` // the tenant's revision when the event came
-	Accepted string            `json:",omitempty"` // a call that has returned
+	Told     tenancy.EventType      `json:",omitempty"` // an event
+	ID       string                 `json:",omitempty"` // the event's
+	Revision int64                  `json:",omitempty"`
+	Stored   int64                  `json:",omitempty"` // the tenant's revision when the event came
+	Manifest []tenancy.ManifestItem `json:",omitempty"` // the event's
+	Accepted string                 `json:",omitempty"` // a call that has returned
 	Tenant   string
 	Node     string
 }
@@ -333,9 +360,11 @@ func (s *site) hear(ctx context.Context, e tenancy.Event) error {
 	if err != nil {
 		return err
 	}
-	return s.points.around("the delivery of an event", func() error {
-		return s.write(line{Told: e.Type, ID: e.ID, Revision: e.Revision, Stored: t.Revision, Tenant: e.TenantID})
-	})
+	l := line{Told: e.Type, ID: e.ID, Revision: e.Revision, Stored: t.Revision, Tenant: e.TenantID}
+	if e.Manifest != nil {
+		l.Manifest = e.Manifest.Items
+	}
+	return s.points.around("the delivery of an event", func() error { return s.write(l) })
 }
 
 // heard returns what the log of a world says.
@@ -403,20 +432,31 @@ func (s *site) bring(ctx context.Context, g goal) error {
 
 // countedProvisioner passes boundaries around what it does.
 type countedProvisioner struct {
-	tenancy.Provisioner
+	*isolation.Provisioner
 	points *points
 }
 
-func (c countedProvisioner) Provision(ctx context.Context, t tenancy.Tenant) (p tenancy.Placement, err error) {
-	err = c.points.around("the step provision", func() error {
-		p, err = c.Provisioner.Provision(ctx, t)
-		return err
-	})
-	return p, err
+func (c countedProvisioner) wrap(steps []tenancy.Step) []tenancy.Step {
+	for i, step := range steps {
+		steps[i] = c.points.step(step.Name, step.Run)
+	}
+	return steps
 }
 
-func (c countedProvisioner) Deprovision(ctx context.Context, t tenancy.Tenant) error {
-	return c.points.around("the step deprovision", func() error { return c.Provisioner.Deprovision(ctx, t) })
+func (c countedProvisioner) ProvisionSteps() []tenancy.Step {
+	return c.wrap(c.Provisioner.ProvisionSteps())
+}
+
+func (c countedProvisioner) DeprovisionSteps() []tenancy.Step {
+	return c.wrap(c.Provisioner.DeprovisionSteps())
+}
+
+func (c countedProvisioner) Manifest(ctx context.Context, t tenancy.Tenant) (m tenancy.Manifest, err error) {
+	err = c.points.around("the step manifest", func() error {
+		m, err = c.Provisioner.Manifest(ctx, t)
+		return err
+	})
+	return m, err
 }
 
 // step passes boundaries around a step.
