@@ -36,11 +36,12 @@ func TestManifestIsWhatGoes(t *testing.T) {
 		"database on SQLite": {openSQLite, func(p tenancy.Placement) []string {
 			return []string{"table notes 2", "file " + p.Database}
 		}},
+		"row_level on SQLite": {openSQLiteRows, func(tenancy.Placement) []string { return []string{"rows notes 2"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := test.open(t)
-			c.add(t, c.acme, "another")
+			byHand{c.db}.add(t, c.acme, "another")
 			p := provisionerOf(t, c)
 			acme, globex := tenantOf(t, c.acme), tenantOf(t, c.globex)
 			others := manifest(t, p, globex)
@@ -87,7 +88,7 @@ func TestManifestRefusesWhatNobodyClassified(t *testing.T) {
 // TestStepsMayStopAnywhere: whoever goes on after a crash begins with any step again.
 func TestStepsMayStopAnywhere(t *testing.T) {
 	t.Parallel()
-	each(t, func(access) bool { return true }, func(t *testing.T, a access) {
+	eachPlace(t, func(t *testing.T, a access) {
 		c := a.open(t)
 		p := provisionerOf(t, c)
 		tn := tenant("late-comer")
@@ -101,8 +102,8 @@ func TestStepsMayStopAnywhere(t *testing.T) {
 			}
 		}
 		ctx := tenancy.UnsafeBind(t.Context(), tn, "test")
-		c.add(t, ctx, "of the late-comer")
-		sees(t, ctx, c.db, "of the late-comer")
+		byHand{c.db}.add(t, ctx, "of the late-comer")
+		sees(t, ctx, byHand{c.db}, "of the late-comer")
 		for _, step := range append(p.DeprovisionSteps(), p.DeprovisionSteps()...) {
 			must(t, step.Run(t.Context(), &tn))
 		}
@@ -111,7 +112,7 @@ func TestStepsMayStopAnywhere(t *testing.T) {
 				t.Errorf("after the removal there is %q", left)
 			}
 		}
-		sees(t, c.acme, c.db, "of acme")
+		sees(t, c.acme, byHand{c.db}, "of acme")
 	})
 }
 
