@@ -337,6 +337,7 @@ type line struct {
 	Revision int64                  `json:",omitempty"`
 	Stored   int64                  `json:",omitempty"` // the tenant's revision when the event came
 	Manifest []tenancy.ManifestItem `json:",omitempty"` // the event's
+	Placed   bool                   `json:",omitempty"` // the tenant has its tables, or had them
 	Accepted string                 `json:",omitempty"` // a call that has returned
 	Tenant   string
 	Node     string
@@ -360,7 +361,7 @@ func (s *site) hear(ctx context.Context, e tenancy.Event) error {
 	if err != nil {
 		return err
 	}
-	l := line{Told: e.Type, ID: e.ID, Revision: e.Revision, Stored: t.Revision, Tenant: e.TenantID}
+	l := line{Told: e.Type, ID: e.ID, Revision: e.Revision, Stored: t.Revision, Placed: t.Placement.SchemaVersion > 0, Tenant: e.TenantID}
 	if e.Manifest != nil {
 		l.Manifest = e.Manifest.Items
 	}
