@@ -6,13 +6,14 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // The functions of this file call a driver's connection as database/sql would.
 
-// convert checks the values of a statement: by the driver's checker, else by its converter for
-// the column, else by the default.
+// convert checks the values of a statement, in place: by the driver's checker, else by its converter
+// for the column, else by the default.
 func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
 	checker, _ := c.(driver.NamedValueChecker)
 	if own, ok := s.(driver.NamedValueChecker); ok {
@@ -27,11 +28,14 @@ func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.N
 			err = checker.CheckNamedValue(&arg)
 		}
 		if errors.Is(err, driver.ErrSkip) {
-			var converter driver.ValueConverter = driver.DefaultParameterConverter
-			if columns != nil {
-				converter = columns.ColumnConverter(arg.Ordinal - 1)
+			switch {
+			case columns == nil:
+				arg.Value, err = driver.DefaultParameterConverter.ConvertValue(arg.Value)
+			case arg.Ordinal <= s.NumInput():
+				arg.Value, err = columnValue(columns.ColumnConverter(arg.Ordinal-1), arg.Value)
+			default: // the driver does not expect the column; the count is checked next
+				err = nil
 			}
-			arg.Value, err = converter.ConvertValue(arg.Value)
 		}
 		switch {
 		case errors.Is(err, driver.ErrRemoveArgument):
@@ -46,9 +50,27 @@ func convert(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.N
 	return kept, nil
 }
 
+// columnValue converts a value by the driver's converter for its column. The converter sees what a
+// driver.Valuer returns and not the Valuer.
+func columnValue(converter driver.ValueConverter, value any) (converted driver.Value, err error) {
+	if _, ok := value.(driver.Valuer); ok {
+		if value, err = driver.DefaultParameterConverter.ConvertValue(value); err != nil {
+			return nil, err
+		}
+	}
+	if converted, err = converter.ConvertValue(value); err != nil {
+		return nil, err
+	}
+	if !driver.IsValue(converted) {
+		return nil, fmt.Errorf("driver ColumnConverter error converted %T to unsupported type %T", value, converted)
+	}
+	return converted, nil
+}
+
 func innerExec(ctx context.Context, c driver.Conn, query string, args []driver.NamedValue) (driver.Result, error) {
-	if execer, ok := c.(driver.ExecerContext); ok {
-		converted, err := convert(c, nil, args)
+	if execer := execerOf(c); execer != nil {
+		// A driver that answers ErrSkip gets the values once more, as the caller gave them.
+		converted, err := convert(c, nil, slices.Clone(args))
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +90,7 @@ func innerExec(ctx context.Context, c driver.Conn, query string, args []driver.N
 	if execer, ok := s.(driver.StmtExecContext); ok {
 		return execer.ExecContext(ctx, args)
 	}
-	values, err := positional(args)
+	values, err := positional(ctx, args)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +98,8 @@ func innerExec(ctx context.Context, c driver.Conn, query string, args []driver.N
 }
 
 func innerQuery(ctx context.Context, c driver.Conn, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if queryer, ok := c.(driver.QueryerContext); ok {
-		converted, err := convert(c, nil, args)
+	if queryer := queryerOf(c); queryer != nil {
+		converted, err := convert(c, nil, slices.Clone(args))
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +128,7 @@ func stmtQuery(ctx context.Context, c driver.Conn, s driver.Stmt, args []driver.
 	if queryer, ok := s.(driver.StmtQueryContext); ok {
 		return queryer.QueryContext(ctx, args)
 	}
-	values, err := positional(args)
+	values, err := positional(ctx, args)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +149,55 @@ func innerPrepare(ctx context.Context, c driver.Conn, query string) (driver.Stmt
 	if preparer, ok := c.(driver.ConnPrepareContext); ok {
 		return preparer.PrepareContext(ctx, query)
 	}
-	return c.Prepare(query)
+	s, err := c.Prepare(query)
+	if err == nil && ctx.Err() != nil {
+		return nil, errors.Join(ctx.Err(), s.Close())
+	}
+	return s, err
+}
+
+// execerOf returns how a connection runs a statement without preparing it; nil if it cannot.
+func execerOf(c driver.Conn) driver.ExecerContext {
+	switch c := c.(type) {
+	case driver.ExecerContext:
+		return c
+	case driver.Execer: //nolint:staticcheck // older drivers know nothing else
+		return oldExecer{c}
+	}
+	return nil
+}
+
+// queryerOf is execerOf for a statement that has rows.
+func queryerOf(c driver.Conn) driver.QueryerContext {
+	switch c := c.(type) {
+	case driver.QueryerContext:
+		return c
+	case driver.Queryer: //nolint:staticcheck // older drivers know nothing else
+		return oldQueryer{c}
+	}
+	return nil
+}
+
+// oldExecer and oldQueryer are of drivers that know no context.
+type (
+	oldExecer  struct{ driver.Execer }  //nolint:staticcheck // older drivers know nothing else
+	oldQueryer struct{ driver.Queryer } //nolint:staticcheck // older drivers know nothing else
+)
+
+func (o oldExecer) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	values, err := positional(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return o.Exec(query, values)
+}
+
+func (o oldQueryer) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	values, err := positional(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	return o.Query(query, values)
 }
 
 func stmtArgs(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.NamedValue, error) {
@@ -141,7 +211,9 @@ func stmtArgs(c driver.Conn, s driver.Stmt, args []driver.NamedValue) ([]driver.
 	return args, nil
 }
 
-func positional(args []driver.NamedValue) ([]driver.Value, error) {
+// positional returns the values for a call that takes no context and no names. After the end of ctx
+// there is none: such a call could not be stopped.
+func positional(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
 	values := make([]driver.Value, len(args))
 	for i, arg := range args {
 		if arg.Name != "" {
@@ -149,7 +221,7 @@ func positional(args []driver.NamedValue) ([]driver.Value, error) {
 		}
 		values[i] = arg.Value
 	}
-	return values, nil
+	return values, ctx.Err()
 }
 
 func innerBegin(ctx context.Context, c driver.Conn, opts driver.TxOptions) (driver.Tx, error) {
@@ -162,7 +234,14 @@ func innerBegin(ctx context.Context, c driver.Conn, opts driver.TxOptions) (driv
 	case opts.ReadOnly:
 		return nil, errors.New("sql: driver does not support read-only transactions")
 	}
-	return c.Begin() //nolint:staticcheck // for drivers without ConnBeginTx
+	t, err := c.Begin() //nolint:staticcheck // for drivers without ConnBeginTx
+	if err != nil || ctx.Err() == nil {
+		return t, err
+	}
+	if t.Rollback() != nil {
+		return nil, driver.ErrBadConn // the transaction may be open still
+	}
+	return nil, ctx.Err()
 }
 
 // execInner runs a statement of the library's own.
