@@ -104,6 +104,8 @@ func each(t *testing.T, want func(a access) bool, test func(t *testing.T, a acce
 
 func isShared(a access) bool { return a.shared }
 
+func isPostgreSQL(a access) bool { return a.engine == "" }
+
 func isRows(a access) bool { return a.rows }
 
 // one lets a cell have a single inner connection, so that every use is a reuse.

@@ -3,7 +3,10 @@ package isolation_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,7 +126,7 @@ func TestCommitErrorsSurface(t *testing.T) {
 
 func TestTransactionOptions(t *testing.T) {
 	t.Parallel()
-	each(t, isShared, func(t *testing.T, a access) {
+	each(t, isPostgreSQL, func(t *testing.T, a access) {
 		c := a.open(t, one)
 		var level string
 		must(t, c.db.InTx(c.acme, &sql.TxOptions{Isolation: sql.LevelSerializable, ReadOnly: true}, func(tx *sql.Tx) error {
@@ -147,7 +150,34 @@ func TestTransactionOptions(t *testing.T) {
 		if level != "repeatable read" {
 			t.Errorf("isolation level is %q", level)
 		}
+		for _, opts := range []sql.TxOptions{
+			{},
+			{ReadOnly: true},
+			{Isolation: sql.LevelReadUncommitted},
+			{Isolation: sql.LevelReadCommitted, ReadOnly: true},
+			{Isolation: sql.LevelRepeatableRead},
+			{Isolation: sql.LevelSnapshot},
+			{Isolation: sql.LevelSerializable},
+			{Isolation: sql.LevelLinearizable},
+		} {
+			want, got := optionsOf(t.Context(), c.admin, opts), optionsOf(c.acme, c.db.DB, opts)
+			if got != want {
+				t.Errorf("%+v: %s, want %s", opts, got, want)
+			}
+		}
 	})
+}
+
+// optionsOf says what the server knows of a transaction that began with opts.
+func optionsOf(ctx context.Context, db *sql.DB, opts sql.TxOptions) string {
+	tx, err := db.BeginTx(ctx, &opts)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = tx.Rollback() }()
+	var level, readOnly string
+	err = tx.QueryRowContext(ctx, "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')").Scan(&level, &readOnly)
+	return fmt.Sprint(level, ", read only ", readOnly, ": ", err)
 }
 
 func TestVersionQueriesNeedNoTenant(t *testing.T) {
@@ -186,6 +216,61 @@ func TestRaw(t *testing.T) {
 		sees(t, c.globex, c.db, "of globex")
 		mustBe(t, isolation.Raw(t.Context(), c.db, func(any) error { return nil }), tenancy.ErrNoTenant)
 		inner.clean(t)
+	})
+}
+
+// rawExec runs a statement as the driver's connection does.
+func rawExec(t testing.TB, driverConn any, query string) (driver.Result, error) {
+	t.Helper()
+	execer, ok := driverConn.(driver.ExecerContext)
+	if !ok {
+		t.Fatalf("%T is not the driver's connection", driverConn)
+	}
+	return execer.ExecContext(t.Context(), query, nil)
+}
+
+// TestRawWhereConnectionsAreNotShared has no transaction around fn: what it did stays when it
+// fails. What it left on the session does not.
+func TestRawWhereConnectionsAreNotShared(t *testing.T) {
+	t.Parallel()
+	leave := map[isolation.Engine]string{ // "" is PostgreSQL
+		"": "SELECT set_config('my.word', 'left', false)",
+		isolation.EngineMariaDB:    "SET @word = 'left'",
+		isolation.EngineSQLite:     "CREATE TEMP TABLE word AS SELECT 'left' AS word",
+	}
+	find := map[isolation.Engine]string{
+		"": "SELECT coalesce(current_setting('my.word', true), '')",
+		isolation.EngineMariaDB:    "SELECT coalesce(@word, '')",
+		isolation.EngineSQLite:     "SELECT coalesce((SELECT name FROM sqlite_temp_master), '')",
+	}
+	each(t, func(a access) bool { return !a.shared }, func(t *testing.T, a access) {
+		c := a.open(t, one)
+		sentinel := errors.New("the callback's")
+		for body, fail := range map[string]error{"raw": nil, "raw, then failed": sentinel} {
+			err := isolation.Raw(c.acme, c.db, func(driverConn any) error {
+				for _, statement := range []string{"INSERT INTO notes (body) VALUES ('" + body + "')", leave[a.engine]} {
+					_, err := rawExec(t, driverConn, statement)
+					must(t, err)
+				}
+				return fail
+			})
+			if !errors.Is(err, fail) {
+				t.Errorf("got %v, want %v", err, fail)
+			}
+			var left string
+			must(t, c.db.QueryRowContext(c.acme, find[a.engine]).Scan(&left))
+			if left != "" {
+				t.Errorf("the session still has %q", left)
+			}
+		}
+		all, err := bodies(c.acme, c.db)
+		must(t, err)
+		slices.Sort(all)
+		if !slices.Equal(all, []string{"of acme", "raw", "raw, then failed"}) {
+			t.Errorf("acme has %q", all)
+		}
+		sees(t, c.globex, c.db, "of globex")
+		mustBe(t, isolation.Raw(t.Context(), c.db, func(any) error { return nil }), tenancy.ErrNoTenant)
 	})
 }
 
