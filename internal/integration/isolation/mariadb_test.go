@@ -66,11 +66,14 @@ func mariaDBConnector(t testing.TB, server *servers.MariaDBServer, l isolation.L
 	return c
 }
 
-func connectMariaDB(server *servers.MariaDBServer, l isolation.Login) (driver.Connector, error) {
+func connectMariaDB(server *servers.MariaDBServer, l isolation.Login, tune ...func(*mysql.Config)) (driver.Connector, error) {
 	config := mysql.NewConfig()
 	config.Net, config.Addr = "tcp", server.Addr()
 	config.User, config.Passwd, config.DBName = l.User, l.Password, l.Database
 	config.Logger = &mysql.NopLogger{}
+	for _, set := range tune {
+		set(config)
+	}
 	connector, err := mysql.NewConnector(config)
 	return dollars{connector}, err
 }

@@ -3,15 +3,18 @@ package isolation_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/isolation"
 )
 
 // everything is a table of the types that applications use.
@@ -107,6 +110,180 @@ func TestAnswersOnMariaDBAreThoseOfThePlainHandle(t *testing.T) {
 			t.Error("an isolation level that the driver does not know was taken")
 		}
 	})
+}
+
+// everythingInRows is everything where tenants share it: a tenant works through a view of it.
+var everythingInRows = strings.NewReplacer(
+	"CREATE TABLE", "CREATE TABLE IF NOT EXISTS",
+	"PRIMARY KEY AUTO_INCREMENT", "AUTO_INCREMENT",
+	"UNIQUE (word)", "tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, PRIMARY KEY (tenant_id, id), KEY (id), UNIQUE (tenant_id, word)",
+	"varchar(20)", "varchar(20) CHARACTER SET utf8mb4",
+).Replace(everything)
+
+// TestAnswersThroughViewsAreThoseOfThePlainHandle does the same through the views of row_level on
+// MariaDB, and through the driver alone on a table of its own; with the driver's ways to read times.
+func TestAnswersThroughViewsAreThoseOfThePlainHandle(t *testing.T) {
+	t.Parallel()
+	warsaw, err := time.LoadLocation("Europe/Warsaw")
+	must(t, err)
+	for name, tune := range map[string]func(*mysql.Config){
+		"defaults":  func(*mysql.Config) {},
+		"time zone": func(config *mysql.Config) { config.ParseTime, config.Loc = true, warsaw },
+		"session of a time zone": func(config *mysql.Config) {
+			config.ParseTime, config.InterpolateParams = true, true // a prepared statement is a text here, too
+			config.Params = map[string]string{"time_zone": "'+05:30'"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := servers.MariaDB(t)
+			c := openMariaDBRowsOn(t, server, func(rows *isolation.MariaDBRows) { rows.Tables["everything"] = "" },
+				[]func(*isolation.Config){tuned(server, tune)}, mariaDBRowsSchema, everythingInRows)
+			connector, err := connectMariaDB(server, isolation.Login{User: "root", Password: server.Password(), Database: server.CreateDatabase(t)}, tune)
+			must(t, err)
+			plain := sql.OpenDB(connector)
+			defer plain.Close()
+			_, err = plain.ExecContext(t.Context(), strings.ReplaceAll(everything, "varchar(20)", "varchar(20) CHARACTER SET utf8mb4"))
+			must(t, err)
+			sameAnswersThroughViews(t, plain, c, warsaw, name != "session of a time zone")
+		})
+	}
+}
+
+// tuned opens the tenants' connections with another configuration of the driver.
+func tuned(server *servers.MariaDBServer, tune func(*mysql.Config)) func(*isolation.Config) {
+	return func(config *isolation.Config) {
+		main := config.Servers["main"].(isolation.MariaDB)
+		open := main.Open
+		main.Open = func(l isolation.Login) (driver.Connector, error) {
+			if l.User == "" {
+				return open(l)
+			}
+			return connectMariaDB(server, l, tune)
+		}
+		config.Servers["main"] = main
+	}
+}
+
+// sameAnswersThroughViews also compares prepared statements, unless the driver is to write the
+// values into the text: the handle's prepared statements are texts, so they get the types of texts.
+func sameAnswersThroughViews(t *testing.T, plain *sql.DB, c *cell, zone *time.Location, binary bool) {
+	t.Helper()
+	at := time.Date(2024, 2, 29, 23, 59, 59, 123456000, zone)
+	insert := `INSERT INTO everything (tiny, number, big, ratio, word, doc, raw, day, at, stamp, kind, bits, uid)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	const every = "SELECT id, tiny, number, big, ratio, word, doc, raw, day, at, stamp, kind, bits, uid FROM everything"
+	all := []any{
+		true, int64(-7), "12345678901234567890.0123456789", 1.5, "żółć 👩‍👧", `{"a": [1, null]}`,
+		[]byte{0, 1, 255},
+		at, at, at.UTC(), "b",
+		[]byte{21},
+		"12345678-1234-5678-1234-567812345678",
+	}
+	for _, do := range []struct {
+		query string
+		args  []any
+	}{
+		{insert, all},
+		{insert, make([]any, 13)},
+		{insert, all}, // a duplicate
+		{"INSERT INTO everything (word) VALUES (?), (?)", []any{"x", "y"}},
+		{"INSERT INTO everything (id, word) VALUES (?, 'z')", []any{uint64(1 << 40)}},
+		{"INSERT INTO everything (word) VALUES ('x') ON DUPLICATE KEY UPDATE number = VALUES(number) + ?", []any{1}},
+		{"UPDATE everything SET number = ? WHERE number IS NULL", []any{sql.NullInt64{}}},
+		{"DELETE FROM everything WHERE word = ?", []any{"y"}},
+		{every + " ORDER BY id", nil},
+		{every + " WHERE id > ? ORDER BY id", []any{0}},
+		{every + " WHERE tiny = ? AND at = ? AND stamp = ? AND big > ? ORDER BY id", []any{true, at, at, 5}},
+		{"SELECT count(*), avg(ratio), sum(big), max(stamp), group_concat(word ORDER BY id) FROM everything", nil},
+		{"SELECT json_value(doc, '$.a[0]'), bits + 0, kind + 0 FROM everything WHERE doc IS NOT NULL", nil},
+		{"SELECT ? + ?, ?, CAST(? AS datetime(6))", []any{1, 2.5, "three", at}},
+		{"SELECT @@session.time_zone", nil},
+		{"SELECT 1 WHERE false", nil},
+		{"SELECT no_such_column FROM everything", nil},
+		{"SELECT ?", []any{sql.Named("x", 1)}},
+		{"INSERT INTO everything (kind) VALUES ('c')", nil},
+		{"INSERT INTO everything (word) VALUES (repeat('x', 21))", nil},
+		{"INSERT INTO everything (number) VALUES (?)", []any{int64(1 << 40)}},
+	} {
+		want, got := answer(t.Context(), plain, do.query, do.args), answer(c.acme, c.db.DB, do.query, do.args)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s %v:\n got %+v\nwant %+v", do.query, do.args, got, want)
+		}
+		if len(do.args) == 0 || !binary {
+			continue // the handle sends such a text as it is, and text has other Go types
+		}
+		wanted, gotten := prepared(t.Context(), plain, do.query, do.args), prepared(c.acme, c.db.DB, do.query, do.args)
+		if !reflect.DeepEqual(gotten, wanted) {
+			t.Errorf("prepared: %s %v:\n got %+v\nwant %+v", do.query, do.args, gotten, wanted)
+		}
+	}
+	var n int
+	must(t, c.db.QueryRowContext(c.globex, "SELECT count(*) FROM everything").Scan(&n))
+	if n != 0 {
+		t.Errorf("globex sees %d rows", n)
+	}
+}
+
+// TestTransactionOptionsOnMariaDB finds out by what a transaction sees which level it has; the
+// server does not tell.
+func TestTransactionOptionsOnMariaDB(t *testing.T) {
+	t.Parallel()
+	each(t, isMariaDB, func(t *testing.T, a access) {
+		c := a.open(t)
+		server := servers.MariaDB(t)
+		plain, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t)))
+		must(t, err)
+		defer plain.Close()
+		for _, statement := range []string{mariaDBSchema, "INSERT INTO notes (body) VALUES ('alone')"} {
+			_, err = plain.ExecContext(t.Context(), statement)
+			must(t, err)
+		}
+		for level, want := range map[sql.IsolationLevel]string{
+			sql.LevelDefault: "REPEATABLE READ", sql.LevelReadUncommitted: "READ UNCOMMITTED", sql.LevelReadCommitted: "READ COMMITTED",
+			sql.LevelRepeatableRead: "REPEATABLE READ", sql.LevelSerializable: "SERIALIZABLE",
+		} {
+			for _, readOnly := range []bool{false, true} {
+				opts := &sql.TxOptions{Isolation: level, ReadOnly: readOnly}
+				alone, got := levelOf(t, t.Context(), plain, opts), levelOf(t, c.acme, c.db.DB, opts)
+				if got != want || alone != want {
+					t.Errorf("%+v: the level is %s through the handle, %s through the driver alone, want %s", *opts, got, alone, want)
+				}
+			}
+		}
+	})
+}
+
+// levelOf returns the isolation level of a transaction with these options: by which rows of another
+// transaction it sees, and whether its reading keeps the other from writing.
+func levelOf(t *testing.T, ctx context.Context, db *sql.DB, opts *sql.TxOptions) string {
+	t.Helper()
+	tx, err := db.BeginTx(ctx, opts)
+	must(t, err)
+	defer func() { must(t, tx.Rollback()) }()
+	count := func() (n int) {
+		must(t, tx.QueryRowContext(ctx, "SELECT count(*) FROM notes").Scan(&n))
+		return n
+	}
+	before := count()
+	other, err := db.BeginTx(ctx, nil)
+	must(t, err)
+	defer func() { _ = other.Rollback() }()
+	err = other.QueryRowContext(ctx, "SELECT id FROM notes ORDER BY id LIMIT 1 FOR UPDATE NOWAIT").Scan(new(int64))
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok && e.Number == 1205 {
+		return "SERIALIZABLE"
+	}
+	must(t, err)
+	_, err = other.ExecContext(ctx, "INSERT INTO notes (body) VALUES ('other')")
+	must(t, err)
+	if count() != before {
+		return "READ UNCOMMITTED"
+	}
+	must(t, other.Commit())
+	if count() != before {
+		return "READ COMMITTED"
+	}
+	return "REPEATABLE READ"
 }
 
 // given is all that a statement answers.

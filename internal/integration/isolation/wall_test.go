@@ -234,14 +234,14 @@ func rawExec(t testing.TB, driverConn any, query string) (driver.Result, error) 
 func TestRawWhereConnectionsAreNotShared(t *testing.T) {
 	t.Parallel()
 	leave := map[isolation.Engine]string{ // "" is PostgreSQL
-		"": "SELECT set_config('my.word', 'left', false)",
-		isolation.EngineMariaDB:    "SET @word = 'left'",
-		isolation.EngineSQLite:     "CREATE TEMP TABLE word AS SELECT 'left' AS word",
+		"":                      "SELECT set_config('my.word', 'left', false)",
+		isolation.EngineMariaDB: "SET @word = 'left'",
+		isolation.EngineSQLite:  "CREATE TEMP TABLE word AS SELECT 'left' AS word",
 	}
 	find := map[isolation.Engine]string{
-		"": "SELECT coalesce(current_setting('my.word', true), '')",
-		isolation.EngineMariaDB:    "SELECT coalesce(@word, '')",
-		isolation.EngineSQLite:     "SELECT coalesce((SELECT name FROM sqlite_temp_master), '')",
+		"":                      "SELECT coalesce(current_setting('my.word', true), '')",
+		isolation.EngineMariaDB: "SELECT coalesce(@word, '')",
+		isolation.EngineSQLite:  "SELECT coalesce((SELECT name FROM sqlite_temp_master), '')",
 	}
 	each(t, func(a access) bool { return !a.shared }, func(t *testing.T, a access) {
 		c := a.open(t, one)
