@@ -180,8 +180,8 @@ func queryerOf(c driver.Conn) driver.QueryerContext {
 
 // oldExecer and oldQueryer are of drivers that know no context.
 type (
-	oldExecer  struct{ driver.Execer }  //nolint:staticcheck // older drivers know nothing else
-	oldQueryer struct{ driver.Queryer } //nolint:staticcheck // older drivers know nothing else
+	oldExecer  struct{ driver.Execer }
+	oldQueryer struct{ driver.Queryer }
 )
 
 func (o oldExecer) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
