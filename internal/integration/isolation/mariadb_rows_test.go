@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -421,6 +422,7 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 		return "CREATE OR REPLACE " + of + " VIEW " + rows.Views + ".notes AS SELECT id, tenant_id, body FROM " + rows.Base +
 			".notes FORCE INDEX (PRIMARY) WHERE tenant_id = " + rows.Views + ".tenancy_tenant()"
 	}
+	planted := map[string]bool{}
 	for _, fault := range []struct{ plant, undo, kind string }{
 		{"DROP VIEW " + rows.Views + ".notes", "", "view-missing"},
 		{view("SQL SECURITY INVOKER") + " WITH CASCADED CHECK OPTION", "", "view-changed"},
@@ -443,7 +445,26 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 		{"CREATE TABLE " + rows.Views + ".stray (id int)", "DROP TABLE " + rows.Views + ".stray", "views-stranger"},
 		{"CREATE VIEW " + rows.Views + ".stray AS SELECT * FROM " + rows.Base + ".private", "DROP VIEW " + rows.Views + ".stray", "views-stranger"},
 		{"ALTER TABLE items ENGINE = Aria", "ALTER TABLE items ENGINE = InnoDB", "engine"},
+		{"DROP TABLE items", child, "not-walled table-missing"},
+		{"DROP TABLE plans", "CREATE TABLE plans (id int PRIMARY KEY)", "not-walled"},
+		{
+			"ALTER TABLE items DROP PRIMARY KEY, ADD PRIMARY KEY (id, tenant_id)",
+			"ALTER TABLE items DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id)", "not-walled tenant-index",
+		},
+		{
+			"ALTER TABLE items DROP PRIMARY KEY, DROP COLUMN tenant_id",
+			"DROP TABLE items; " + child, "not-walled tenant-column",
+		},
+		{
+			"ALTER TABLE items DROP PRIMARY KEY, ADD KEY planted (tenant_id), MODIFY tenant_id varchar(128) CHARACTER SET ascii COLLATE ascii_bin NULL",
+			"DROP TABLE items; " + child, "tenant-column view-changed",
+		},
+		{
+			"ALTER TABLE items MODIFY tenant_id double NOT NULL",
+			"DROP TABLE items; " + child, "tenant-column view-changed views-stranger",
+		},
 	} {
+		planted[fault.kind] = true
 		_, err := c.admin.Exec(fault.plant)
 		must(t, err)
 		if found := kinds(); found != fault.kind {
@@ -455,8 +476,11 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 		if _, err := p.Provision(t.Context(), provisioned(t, c.acme)); err == nil {
 			t.Errorf("%s: a tenant was provisioned", fault.plant)
 		}
-		if fault.undo != "" {
-			_, err = c.admin.Exec(fault.undo)
+		for undo := range strings.SplitSeq(fault.undo, "; ") {
+			if undo == "" {
+				continue
+			}
+			_, err = c.admin.Exec(undo)
 			must(t, err)
 		}
 		_, err = p.Setup(t.Context())
@@ -467,6 +491,17 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 	}
 	must(t, c.db.Check(t.Context()))
 	sees(t, c.acme, c.db, "of acme")
+	guide, err := os.ReadFile("../../../docs/ADOPTION.md")
+	must(t, err)
+	_, ofMariaDB, found := strings.Cut(string(guide), "| kind on MariaDB |")
+	ofMariaDB, _, _ = strings.Cut(ofMariaDB, "\n## ")
+	for kinds := range planted {
+		for kind := range strings.FieldsSeq(kinds) {
+			if !found || !strings.Contains(ofMariaDB, "| `"+kind+"` |") {
+				t.Errorf("docs/ADOPTION.md does not explain %s on MariaDB", kind)
+			}
+		}
+	}
 }
 
 func provisioned(t testing.TB, ctx context.Context) tenancy.Tenant {

@@ -435,34 +435,41 @@ func TestRolesCreateMeets(t *testing.T) {
 func TestUnsupportedCombinations(t *testing.T) {
 	t.Parallel()
 	c, files := openDirect(t), openSQLite(t)
-	for name, change := range map[string]func() isolation.Config{
-		"schema on PostgreSQL": func() isolation.Config {
-			config := c.config
-			config.Strategy = tenancy.StrategySchema
-			return config
-		},
-		"database on PostgreSQL": func() isolation.Config {
-			config := c.config
-			config.Strategy = tenancy.StrategyDatabase
-			return config
-		},
-		"row_level on SQLite": func() isolation.Config {
-			config := files.config
-			config.Strategy = tenancy.StrategyRowLevel
-			return config
-		},
+	without := c.config
+	bare := c.config.Servers["main"].(isolation.PostgreSQL)
+	bare.RLS = nil
+	without.Servers = map[string]isolation.Server{"main": bare}
+	for _, refused := range []struct {
+		what, strategy string
+		config         isolation.Config
+		remedies       []string
+	}{
+		{"row_level on PostgreSQL", tenancy.StrategyRowLevel, without, []string{"set PostgreSQL.RLS"}},
+		{"schema on PostgreSQL", tenancy.StrategySchema, c.config, []string{"set PostgreSQL.Schemas"}},
+		{"database on PostgreSQL", tenancy.StrategyDatabase, c.config, []string{"set PostgreSQL.Databases"}},
+		{"row_level on SQLite", tenancy.StrategyRowLevel, files.config, []string{"use the strategy database", "or PostgreSQL", "set SQLite.Rows"}},
+		{"schema on SQLite", tenancy.StrategySchema, files.config, []string{"use the strategy database", "or PostgreSQL"}},
+		{"a strategy that nobody has", "by_moon", c.config, []string{`choose one of ["database" "row_level" "schema"]`, "isolation.NewRegistry"}},
 	} {
-		_, err := isolation.Open(change())
+		refused.config.Strategy = refused.strategy
+		_, err := isolation.Open(refused.config)
 		mustBe(t, err, isolation.ErrUnsupported)
-		t.Logf("%s: %v", name, err)
+		_, ofProvisioner := isolation.NewProvisioner(refused.config, nil)
+		mustBe(t, ofProvisioner, isolation.ErrUnsupported)
+		for _, remedy := range append(refused.remedies, refused.strategy) {
+			if !strings.Contains(err.Error(), remedy) {
+				t.Errorf("%s: the error does not say %q: %v", refused.what, remedy, err)
+			}
+		}
 	}
 	moved := tenant("acme")
 	moved.Placement = tenancy.Placement{Strategy: tenancy.StrategySchema}
 	_, err := bodies(tenancy.UnsafeBind(t.Context(), moved, "test"), c.db)
 	mustBe(t, err, isolation.ErrUnsupported)
 	moved.Placement = tenancy.Placement{Strategy: tenancy.StrategyRowLevel, Server: "elsewhere"}
-	if _, err = bodies(tenancy.UnsafeBind(t.Context(), moved, "test"), c.db); err == nil {
-		t.Error("a tenant of an unknown server was served")
+	_, err = bodies(tenancy.UnsafeBind(t.Context(), moved, "test"), c.db)
+	if err == nil || !strings.Contains(err.Error(), "add it to isolation.Config.Servers") {
+		t.Errorf("a tenant of an unknown server: %v", err)
 	}
 }
 
