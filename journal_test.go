@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -453,6 +454,34 @@ func TestSlowRenewalMakesNoLongerLease(t *testing.T) {
 	})
 }
 
+// A step that ends its goroutine gives up the work: nobody keeps its lease.
+func TestLeaseEndsWithItsGoroutine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // fails when a goroutine is left behind
+		f := newFleet(t, 2, nil)
+		f.failing(func(_ context.Context, node, step string) error {
+			if node == "node-0" && step == "tables" {
+				runtime.Goexit()
+			}
+			return nil
+		})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, err := f.nodes[0].Lifecycle().Create(t.Context(), tenancy.CreateTenant{ID: "acme", Slug: "acme"})
+			t.Errorf("the goroutine goes on: %v", err)
+		}()
+		<-ended
+		time.Sleep(31 * time.Second) // the lease is 30 s
+		if n, err := f.nodes[1].RunOnce(t.Context()); n != 1 || err != nil {
+			t.Errorf("another node does %d works, %v", n, err)
+		}
+		if got := f.get(t, "acme"); got.Status != tenancy.StatusActive {
+			t.Errorf("it is %s: %+v", got.Status, got.Journal)
+		}
+	})
+}
+
 // Subscribers hear of a work when it is over, so that they may begin the next one.
 func TestSubscriberMayBeginTheNextWork(t *testing.T) {
 	t.Parallel()
@@ -803,6 +832,10 @@ func TestHookThatPanicsVetoes(t *testing.T) {
 // Whoever may rename a tenant cannot keep every name from the others.
 func TestNamesInQuarantineAreBounded(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testNamesInQuarantineAreBounded)
+}
+
+func testNamesInQuarantineAreBounded(t *testing.T) {
 	f := newFleet(t, 1, nil)
 	l, ctx := f.nodes[0].Lifecycle(), t.Context()
 	must[tenancy.Tenant](t)(l.Create(ctx, tenancy.CreateTenant{ID: "t-1", Slug: "acme"}))
@@ -824,6 +857,10 @@ func TestNamesInQuarantineAreBounded(t *testing.T) {
 	}
 	if got := f.get(t, "t-1"); got.Slug != "acme-7" || len(got.Former) != 200 {
 		t.Errorf("it is %s and has %d former names", got.Slug, len(got.Former))
+	}
+	time.Sleep(31 * 24 * time.Hour) // the quarantine is over for all
+	if err := rename("acme-200"); err != nil {
+		t.Errorf("after the quarantine: %v", err)
 	}
 }
 

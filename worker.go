@@ -92,15 +92,16 @@ func (l *Lifecycle) leased(t Tenant) Tenant {
 // lease is given back: they may change the tenant again.
 func (l *Lifecycle) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
 	w := &worker{l: l, id: t.ID, work: t.Journal.Work, fence: t.Journal.Fence, tenant: t}
-	working, stop := w.keep(context.WithValue(ctx, workKey{}, t.ID), t.Journal.Until)
-	t, err := w.carryOut(working, t)
-	stop()
+	t, err := w.carryOut(context.WithValue(ctx, workKey{}, t.ID), t)
 	l.tn.relay.deliver(ctx)
 	return t, err
 }
 
+// carryOut keeps the lease until it returns, or its goroutine ends.
 func (w *worker) carryOut(ctx context.Context, t Tenant) (Tenant, error) {
 	l := w.l
+	ctx, stop := w.keep(ctx, t.Journal.Until)
+	defer stop()
 	steps := slices.DeleteFunc(slices.Clone(l.steps(t.Journal.Work)), func(s Step) bool { return slices.Contains(t.Journal.Done, s.Name) })
 	last := func(*Tenant) {}
 	for i, step := range steps {
