@@ -280,6 +280,21 @@ func (h *hunt) acknowledged(err error, rows []string) error {
 	return nil
 }
 
+// answers returns nil if the tenant can still read, which shows that nothing is stuck. The last kill may
+// have left a connection whose end the pool or the pooler sees only in its next statement: each open
+// connection may fail once.
+func (h *hunt) answers(t *testing.T, tenant string) error {
+	for left := h.pool.Stat().Open; ; left-- {
+		found, err := h.pool.Query(bind(tenant), "SELECT body FROM notes")
+		if err == nil {
+			err = mine(t, tenant, found)
+		}
+		if err == nil || left <= 0 {
+			return err
+		}
+	}
+}
+
 func (h *hunt) rolledBack(rows []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -311,10 +326,8 @@ func (h *hunt) check(t *testing.T) {
 			t.Errorf("%q was acknowledged and is there %d times", body, n)
 		}
 	}
-	for _, tenant := range hunted { // nothing is stuck
-		found, err := h.pool.Query(bind(tenant), "SELECT body FROM notes")
-		must(t, err)
-		must(t, mine(t, tenant, found))
+	for _, tenant := range hunted {
+		must(t, h.answers(t, tenant))
 	}
 	if !h.enough() {
 		t.Errorf("too few operations succeeded: by kind %v", h.done)
