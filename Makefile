@@ -60,7 +60,7 @@ soak: test-servers ## 64 clients and 3 tenants against the demo for SOAK (60s) o
 
 .PHONY: leakhunt
 leakhunt: test-servers ## search every strategy, engine and access path for leaks, MINUTES (1) each, or up to four times as long until OPERATIONS and FAULTS of each kind are reached, which fails else (RUN=regexp; the full hunt is MINUTES=4 OPERATIONS=100000 FAULTS=100)
-	$(SERVERS) TENANCY_LEAKHUNT=$(MINUTES)m TENANCY_LEAKHUNT_OPERATIONS=$(OPERATIONS) TENANCY_LEAKHUNT_FAULTS=$(FAULTS) go test -count=1 -v -timeout 0 -run '^TestHunt$$$(if $(RUN),/$(RUN))' ./internal/integration/hunt
+	$(SERVERS) TENANCY_LEAKHUNT=$(MINUTES)m TENANCY_LEAKHUNT_OPERATIONS=$(OPERATIONS) TENANCY_LEAKHUNT_FAULTS=$(FAULTS) go test -count=1 -v -timeout 0 -run '^TestHunt$$$(if $(RUN),/($(RUN)))' ./internal/integration/hunt
 
 .PHONY: scale
 scale: test-servers ## 10 000 SQLite files, 500 PostgreSQL databases and a flood, measured
