@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,12 +15,90 @@ import (
 	"lexigram.dev/tenancy/isolation"
 )
 
-const sqliteTable = `CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)`
+// sqliteNotes makes the table, and leaves the whole database in its one file.
+func sqliteNotes() notes {
+	numbers := func(n int) string {
+		return fmt.Sprintf("(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT i FROM n)", n)
+	}
+	const checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+	return notes{map[bool][]string{
+		true: {
+			"CREATE TABLE notes (tenant_id TEXT NOT NULL, id INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (tenant_id, id))",
+			"INSERT INTO notes SELECT 't' || t.i, n.i, 'note ' || n.i FROM " + numbers(sharedTenants) + " t, " + numbers(rowsPerTenant) + " n",
+			checkpoint,
+		},
+		false: {
+			"CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+			"INSERT INTO notes SELECT i, 'note ' || i FROM " + numbers(rowsPerTenant),
+			checkpoint,
+		},
+	}}
+}
+
+func onSQLite(strategy string) func(b *testing.B) *site {
+	return func(b *testing.B) *site {
+		b.Helper()
+		server := isolation.SQLite{Dir: b.TempDir(), Driver: "sqlite"}
+		if strategy == tenancy.StrategyRowLevel {
+			server.Rows = &isolation.SQLiteRows{Tables: map[string]string{"notes": ""}}
+		}
+		config := isolation.Config{Servers: map[string]isolation.Server{"files": server}, Strategy: strategy, Logger: quiet}
+		s := &site{engine: isolation.EngineSQLite, tables: [2]string{"notes", "notes"}}
+		s.settle(b, config, sqliteNotes())
+		s.scoped = func(b *testing.B, _ access, _ *wire) *isolation.DB { return handle(b, config) }
+		s.plain = func(b *testing.B, _ access, _ *wire) [2]*sql.DB {
+			return opened(b, s, func(t tenancy.Tenant) *sql.DB {
+				file := t.Placement.Database
+				if s.shared {
+					file = "shared.sqlite"
+				}
+				db, err := sql.Open("sqlite", "file:"+filepath.Join(server.Dir, file)+ // as the library opens it
+					"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_txlock=immediate")
+				must(b, err)
+				b.Cleanup(func() { _ = db.Close() })
+				return db
+			})
+		}
+		return s
+	}
+}
+
+// BenchmarkSQLiteFiles is 10 000 tenants with a file each, asked for with Zipf's frequencies, of which
+// 200 are open at most. There is nothing plain to compare it with.
+func BenchmarkSQLiteFiles(b *testing.B) {
+	if testing.Short() {
+		b.Skip("makes 10 000 files")
+	}
+	const tenants, most = 10_000, 200
+	dir := b.TempDir()
+	config := isolation.Config{
+		Servers:  map[string]isolation.Server{"files": isolation.SQLite{Dir: dir, Driver: "sqlite"}},
+		Strategy: tenancy.StrategyDatabase, Pool: isolation.PoolConfig{MaxConns: most, MaxPools: most}, Logger: quiet,
+	}
+	contexts := tenantFiles(b, config, dir, tenants)
+	db := handle(b, config)
+	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 1, tenants-1)
+	for range rounds {
+		b.Run("scoped", func(b *testing.B) {
+			opened := 0
+			measure(b, side{op: func() error {
+				err := one(contexts[zipf.Uint64()], db, "SELECT id, body FROM notes WHERE id = ?", 50)
+				opened = max(opened, db.PoolStats().Places)
+				return err
+			}})
+			b.ReportMetric(float64(opened), "databases")
+			b.ReportMetric(most, "max-databases")
+			if descriptors, err := os.ReadDir("/proc/self/fd"); err == nil {
+				b.ReportMetric(float64(len(descriptors)), "descriptors")
+			}
+		})
+	}
+}
 
 // tenantFiles makes the databases of n tenants and returns a context inside each.
-func tenantFiles(b *testing.B, db isolation.Config, dir string, n int) []context.Context {
+func tenantFiles(b *testing.B, config isolation.Config, dir string, n int) []context.Context {
 	b.Helper()
-	provisioner, err := isolation.NewProvisioner(db, migrator{})
+	provisioner, err := isolation.NewProvisioner(config, sqliteNotes())
 	must(b, err)
 	var template []byte
 	tenants := make([]context.Context, n)
@@ -43,85 +120,4 @@ func tenantFiles(b *testing.B, db isolation.Config, dir string, n int) []context
 		tenants[i] = inTenant(t.ID, t.Placement) //nolint:fatcontext // each begins anew
 	}
 	return tenants
-}
-
-// migrator fills a tenant's database.
-type migrator struct{}
-
-func (migrator) Migrate(ctx context.Context, target isolation.Target) (int64, error) {
-	if _, err := target.DB.ExecContext(ctx, sqliteTable); err != nil {
-		return 0, err
-	}
-	_, err := target.DB.ExecContext(ctx, fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		INSERT INTO notes (id, body) SELECT i, 'note ' || i FROM n`, rowsPerTenant))
-	if err == nil { // the whole database is in its one file
-		_, err = target.DB.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-	}
-	return 1, err
-}
-
-func (migrator) Version(context.Context, isolation.Target) (int64, error) { return 1, nil }
-
-// BenchmarkSQLite is isolation.DB with one file per tenant, against the same file opened by
-// hand.
-func BenchmarkSQLite(b *testing.B) {
-	open := func(b *testing.B, tenants int, pool isolation.PoolConfig) (*isolation.DB, string, []context.Context) {
-		b.Helper()
-		dir := b.TempDir()
-		config := isolation.Config{
-			Servers:  map[string]isolation.Server{"files": isolation.SQLite{Dir: dir, Driver: "sqlite"}},
-			Strategy: tenancy.StrategyDatabase, Pool: pool, Logger: slog.New(slog.DiscardHandler),
-		}
-		contexts := tenantFiles(b, config, dir, tenants)
-		db, err := isolation.Open(config)
-		must(b, err)
-		b.Cleanup(func() { _ = db.Close() })
-		return db, dir, contexts
-	}
-	const selectOne, change = "SELECT id, body FROM notes WHERE id = ?", "UPDATE notes SET body = ?2 WHERE id = ?1"
-
-	b.Run("one tenant", func(b *testing.B) {
-		db, dir, tenants := open(b, 1, isolation.PoolConfig{})
-		s, err := tenancy.ScopeOf(tenants[0])
-		must(b, err)
-		plain, err := sql.Open("sqlite", "file:"+filepath.Join(dir, s.Tenant.Placement.Database)+
-			"?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_txlock=immediate")
-		must(b, err)
-		defer plain.Close()
-		ctx := tenants[0]
-		b.Run("select-one", func(b *testing.B) {
-			compare(b, nil,
-				side{op: func() error { return one(ctx, plain, selectOne, 50) }},
-				side{op: func() error { return one(ctx, db, selectOne, 50) }})
-		})
-		b.Run("update", func(b *testing.B) {
-			compare(b, nil,
-				side{op: func() error { return update(ctx, plain, change, 50, "new") }},
-				side{op: func() error { return update(ctx, db, change, 50, "new") }})
-		})
-	})
-
-	b.Run("10000 tenants", func(b *testing.B) {
-		if testing.Short() {
-			b.Skip("makes 10 000 files")
-		}
-		const tenants, most = 10_000, 200
-		db, _, contexts := open(b, tenants, isolation.PoolConfig{MaxConns: most, MaxPools: most})
-		zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 1, tenants-1)
-		for range rounds {
-			b.Run("scoped", func(b *testing.B) {
-				opened := 0
-				measure(b, side{op: func() error {
-					err := one(contexts[zipf.Uint64()], db, selectOne, 50)
-					opened = max(opened, db.PoolStats().Places)
-					return err
-				}})
-				b.ReportMetric(float64(opened), "databases")
-				b.ReportMetric(most, "max-databases")
-				if descriptors, err := os.ReadDir("/proc/self/fd"); err == nil {
-					b.ReportMetric(float64(len(descriptors)), "descriptors")
-				}
-			})
-		}
-	})
 }

@@ -1,6 +1,7 @@
 // Command ratios reads what go test -bench prints and answers by how much the library is within
-// its budgets: one row per budget. Of all rounds the fastest time counts, because a busy machine
-// only ever adds to it, and the worst of everything else.
+// its budgets. Of all rounds the fastest time counts, because a busy machine only ever adds to it,
+// and the worst of everything else. The cases of BenchmarkCells come first, one row each, then all
+// others, one row per budget. The last line says how far the rounds of plain were apart.
 //
 //	go test -run '^$' -bench . ./bench/... | go run ./bench/cmd/ratios
 //
@@ -48,7 +49,84 @@ func run(in io.Reader, out, progress io.Writer) error {
 	if len(cases) == 0 {
 		return errors.New("the input has no benchmark with the parts plain and scoped")
 	}
-	return table(cases, out)
+	if err := cells(cases, out); err != nil {
+		return err
+	}
+	if err := table(cases, out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "\nHalf of the cases had rounds of plain more than %.0f %% above the fastest, by the median.\n", 100*noise(cases))
+	return err
+}
+
+// cellPrefix begins the names of cases that are Cells/strategy/engine/path/layer/case.
+const cellPrefix = "Cells/"
+
+// cells prints a row for each cell. A label that is the row's above is left out.
+func cells(cases []*comparison, out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var above []string
+	for _, c := range cases {
+		name, ok := strings.CutPrefix(c.name, cellPrefix)
+		if !ok {
+			continue
+		}
+		if above == nil {
+			fmt.Fprintln(w, "strategy\tengine\tpath\tlayer\tcase\tplain µs\tscoped µs\tratio\tbudget\tallocs\tround trips\t")
+		}
+		labels := strings.Split(name, "/")
+		row := slices.Clone(labels)
+		for i := 0; i < len(above) && i < len(row) && labels[i] == above[i]; i++ {
+			row[i] = ""
+		}
+		above = labels
+		budget, verdict := "-", ""
+		if _, ok := c.scoped.result("max-ratio"); ok {
+			budget = format(c.scoped.result("max-ratio"))
+		}
+		for _, unit := range c.budgets() {
+			if v := c.verdict(unit); v != within {
+				verdict += v + " " + unit + " "
+			}
+		}
+		row = append(row, c.plain.micro(), c.scoped.micro(), format(c.value("ratio")), budget,
+			c.both("allocs/op"), c.both("round-trips/op"), verdict)
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	if above != nil {
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// micro returns the fastest time in microseconds.
+func (s samples) micro() string {
+	ns, ok := s.result("ns/op")
+	return format(ns/1000, ok)
+}
+
+// both returns a unit of plain and of scoped.
+func (c *comparison) both(unit string) string {
+	plain, ok := c.plain.result(unit)
+	if !ok {
+		return "-"
+	}
+	return format(plain, ok) + " → " + format(c.scoped.result(unit))
+}
+
+// noise returns by what part the rounds of plain are above the fastest: the median of the medians.
+func noise(cases []*comparison) float64 {
+	var all []float64
+	for _, c := range cases {
+		if rounds := slices.Sorted(slices.Values(c.plain["ns/op"])); len(rounds) > 0 {
+			all = append(all, rounds[len(rounds)/2]/rounds[0]-1)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // parse collects the cases in the order of their appearance.
@@ -128,39 +206,54 @@ func (c *comparison) value(unit string) (float64, bool) {
 	}
 }
 
+// budgets returns the units that scoped has a budget for, in order.
+func (c *comparison) budgets() []string {
+	var units []string
+	for unit := range c.scoped {
+		if measured, ok := strings.CutPrefix(unit, "max-"); ok {
+			units = append(units, measured)
+		}
+	}
+	slices.Sort(units)
+	return units
+}
+
+// within is the verdict on a budget that holds.
+const within = "ok"
+
+func (c *comparison) verdict(unit string) string {
+	most, _ := c.scoped.result("max-" + unit)
+	switch measured, ok := c.value(unit); {
+	case !ok:
+		return "NOT MEASURED"
+	case measured > most:
+		return "MISS"
+	default:
+		return within
+	}
+}
+
 func table(cases []*comparison, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "case\tplain ns/op\tscoped ns/op\tratio\tadded allocs\tbudget\tmeasured\t")
+	heading := "case\tplain ns/op\tscoped ns/op\tratio\tadded allocs\tbudget\tmeasured\t\n"
 	for _, c := range cases {
+		if strings.HasPrefix(c.name, cellPrefix) {
+			continue
+		}
+		fmt.Fprint(w, heading)
+		heading = ""
 		row := c.name
-		for _, cell := range []struct {
-			s    samples
-			unit string
-		}{{c.plain, "ns/op"}, {c.scoped, "ns/op"}} {
-			row += "\t" + format(cell.s.result(cell.unit))
+		for _, s := range []samples{c.plain, c.scoped} {
+			row += "\t" + format(s.result("ns/op"))
 		}
 		row += "\t" + format(c.value("ratio")) + "\t" + format(c.value("added-allocs"))
-		var budgets []string
-		for unit := range c.scoped {
-			if measured, ok := strings.CutPrefix(unit, "max-"); ok {
-				budgets = append(budgets, measured)
-			}
-		}
-		slices.Sort(budgets)
+		budgets := c.budgets()
 		if len(budgets) == 0 {
 			fmt.Fprintln(w, row+"\t-\t-\t")
 		}
 		for _, unit := range budgets {
-			most, _ := c.scoped.result("max-" + unit)
 			measured, ok := c.value(unit)
-			verdict := "ok"
-			switch {
-			case !ok:
-				verdict = "NOT MEASURED"
-			case measured > most:
-				verdict = "MISS"
-			}
-			fmt.Fprintf(w, "%s\t%s <= %s\t%s\t%s\n", row, unit, format(most, true), format(measured, ok), verdict)
+			fmt.Fprintf(w, "%s\t%s <= %s\t%s\t%s\n", row, unit, format(c.scoped.result("max-"+unit)), format(measured, ok), c.verdict(unit))
 			row = "\t\t\t\t"
 		}
 	}
