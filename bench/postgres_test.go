@@ -78,7 +78,7 @@ func onPostgreSQL(strategy string, pool bool) func(b *testing.B) *site {
 			true:  {shared},
 			false: {own},
 		}})
-		if pool { // its connections would keep a tenant's database from being dropped
+		if pool && strategy == tenancy.StrategyDatabase { // its connections would keep a tenant's database from being dropped
 			b.Cleanup(func() { must(b, p.bouncer.Stop()) })
 		}
 		for i, t := range s.tenants {
