@@ -3,192 +3,204 @@ package sqlc_test
 import (
 	"context"
 	"database/sql"
-	_ "embed"
-	"encoding/json"
-	"errors"
+	"embed"
 	"fmt"
-	"log/slog"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-
-	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/internal/integration/servers"
 	"lexigram.dev/tenancy/isolation"
-	"lexigram.dev/tenancy/tenantpgx"
+	"lexigram.dev/tenancy/tenantgoose"
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-//go:embed schema.sql
-var schema string
+// The migrations of the shop by engine. The folder rows has what tables need that tenants share.
+//
+//go:embed postgres/shop postgres/rows
+var migrations embed.FS
 
-var tables = []string{"customers", "products", "orders", "lines", "visits"}
-
-// shop is a database with the schema and a login for it.
-type shop struct {
-	admin *sql.DB
-	role  string
-	url   string // of the role, directly or through PgBouncer
+// engine is the shop on a kind of database.
+type engine struct {
+	engine isolation.Engine
+	folder string
+	tables []string
+	layers []layer
 }
 
-func openShop(t *testing.T, throughPgBouncer bool) *shop {
-	t.Helper()
-	ctx := context.Background()
-	pg := servers.Postgres(t)
-	name := pg.CreateDatabase(t)
-	admin, err := sql.Open("pgx", pg.URL(name))
-	must(t, err)
-	t.Cleanup(func() { _ = admin.Close() })
-	s := &shop{admin: admin, role: name + "_app"}
-	must(t, s.roles().Create(ctx, admin, isolation.Passwords{App: "a"}))
-	t.Cleanup(func() {
-		_, _ = admin.ExecContext(ctx, fmt.Sprintf(`DROP OWNED BY "%[1]s" CASCADE; DROP ROLE "%[1]s"`, s.role))
-	})
-	_, err = admin.ExecContext(ctx, schema)
-	must(t, err)
-	s.url = pg.URLFor(s.role, "a", name)
-	if throughPgBouncer {
-		bouncer := servers.PgBouncer(t, pg)
-		bouncer.AddUser(t, s.role, "a")
-		s.url = bouncer.URLFor(s.role, "a", name)
-	}
-	return s
+var engines = []engine{
+	{isolation.EnginePostgreSQL, "postgres", []string{"customers", "products", "orders", "lines", "visits"}, []layer{sqlcPgx, sqlcSQL, sqlxPgx}},
 }
 
-func (s *shop) roles() isolation.Roles { return isolation.Roles{App: s.role} }
+// layer is a way to write queries, and a shop's day by it.
+type layer struct {
+	name string
+	// plain runs the day on a database that is the shop's own.
+	plain func(t *testing.T, db cells.Plain) *diary
+	// scoped runs it inside the tenant of ctx.
+	scoped func(ctx context.Context, t *testing.T, db *isolation.DB) *diary
+	// pgxOnly says that it needs tenantpgx's connections.
+	pgxOnly bool
+}
 
-// bare makes the shop one for a single tenant, as it was before there was a second.
-func (s *shop) bare(t *testing.T) {
+// migrator returns one of the shop, with shared tables or without.
+func (e engine) migrator(t *testing.T, shared bool) isolation.Migrator {
 	t.Helper()
-	for _, table := range tables {
-		_, err := s.admin.Exec(fmt.Sprintf(`ALTER TABLE %[1]s ALTER COLUMN tenant_id SET DEFAULT 'only'; GRANT ALL ON %[1]s TO "%[2]s"`, table, s.role))
+	files := merged{}
+	for _, folder := range []string{"shop", "rows"}[:1+count(shared)] {
+		sub, err := fs.Sub(migrations, e.folder+"/"+folder)
 		must(t, err)
+		files = append(files, sub)
 	}
+	m, err := tenantgoose.New(map[isolation.Engine]fs.FS{e.engine: files})
+	must(t, err)
+	return m
 }
 
-// wall makes the shop one for many.
-func (s *shop) wall(t *testing.T) *isolation.DB {
-	t.Helper()
-	rls := isolation.RLS{Roles: s.roles()}
-	for _, table := range tables {
-		rls.Tables = append(rls.Tables, isolation.Table{Name: table})
-	}
-	must(t, rls.Apply(context.Background(), s.admin))
-	connector, err := tenantpgx.NewConnector(s.url)
-	must(t, err)
-	db, err := isolation.Open(isolation.Config{
-		Servers: map[string]isolation.Server{"main": isolation.PostgreSQL{App: connector, RLS: &rls}},
-		Logger:  slog.New(slog.DiscardHandler),
-	})
-	must(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	must(t, db.Check(context.Background()))
-	return db
-}
-
-func (s *shop) pgxpool(t *testing.T) *pgxpool.Pool {
-	t.Helper()
-	config, err := pgxpool.ParseConfig(s.url)
-	must(t, err)
-	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // what a pooler can stand
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	must(t, err)
-	t.Cleanup(pool.Close)
-	return pool
-}
-
-func (s *shop) sqlDB(t *testing.T) *sql.DB {
-	t.Helper()
-	config, err := pgx.ParseConfig(s.url)
-	must(t, err)
-	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	db := stdlib.OpenDB(*config)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-// compare runs a shop's day as its only tenant, by plain means, and as two tenants at once through
-// the library, and fails the test unless all three tell the same.
-func compare(t *testing.T, plain func(t *testing.T, s *shop) *diary, scoped func(ctx context.Context, t *testing.T, db *isolation.DB) *diary) {
-	t.Helper()
-	for _, throughPgBouncer := range []bool{false, true} {
-		t.Run(fmt.Sprintf("PgBouncer %v", throughPgBouncer), func(t *testing.T) {
-			t.Parallel()
-			bare := openShop(t, throughPgBouncer)
-			bare.bare(t)
-			want := plain(t, bare).entries
-			if len(want) < 20 {
-				t.Fatalf("a short day: %q", want)
+// Every layer sees the same in every cell as over a database that nobody shares, while two tenants use
+// it at once and a third one's rows have the same keys.
+func TestTheShopSeesNoDifference(t *testing.T) {
+	t.Parallel()
+	for _, e := range engines {
+		want := map[string][]string{}
+		for _, l := range e.layers {
+			db := cells.OpenPlain(t, e.engine)
+			_, err := e.migrator(t, false).Migrate(t.Context(), db.Target(e.engine))
+			must(t, err)
+			want[l.name] = l.plain(t, db).entries
+			t.Logf("%s:\n%s", l.name, strings.Join(want[l.name], "\n"))
+			if len(want[l.name]) < 20 {
+				t.Fatalf("%s: a short day: %q", l.name, want[l.name])
 			}
-			db := openShop(t, throughPgBouncer).wall(t)
-			var wg sync.WaitGroup
-			for _, tenant := range []string{"acme", "globex"} {
-				ctx := tenancy.UnsafeBind(t.Context(), tenancy.Tenant{ID: tenant, Slug: tenant, Status: tenancy.StatusActive}, "test")
-				wg.Go(func() {
-					got := scoped(ctx, t, db).entries
-					for i := range max(len(got), len(want)) {
-						if !slices.Equal(at(got, i), at(want, i)) {
-							t.Errorf("%s, entry %d:\n got %s\nwant %s", tenant, i, at(got, i), at(want, i))
-						}
+		}
+		for _, c := range cells.All() {
+			if c.Engine != e.engine || c.Fence {
+				continue
+			}
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				o := c.Open(t, e.migrator(t, c.Shares()), e.tables...)
+				hooli := e.foreign(t, o)
+				before := e.dump(hooli, t, o.DB)
+				for i, l := range e.layers {
+					if l.pgxOnly && c.Stdlib {
+						continue // TestSqlcForPgxNeedsItsConnections
 					}
-				})
-			}
-			wg.Wait()
-		})
+					t.Run(l.name, func(t *testing.T) {
+						var wg sync.WaitGroup
+						for _, name := range []string{"acme", "globex"} {
+							ctx := o.Tenant(t, fmt.Sprintf("%s-%d", name, i))
+							wg.Go(func() { same(t, name, l.scoped(ctx, t, o.DB).entries, want[l.name]) })
+						}
+						wg.Wait()
+						same(t, "hooli", e.dump(hooli, t, o.DB), before)
+					})
+				}
+			})
+		}
 	}
 }
 
-func at(entries []string, i int) []string {
+// foreign gives a tenant a shop's day and marks its rows.
+func (e engine) foreign(t *testing.T, o *cells.Opened) context.Context {
+	t.Helper()
+	ctx := o.Tenant(t, "hooli")
+	last := e.layers[len(e.layers)-1]
+	last.scoped(ctx, t, o.DB)
+	for table, column := range map[string]string{"customers": "name", "products": "title", "orders": "note", "visits": "path"} {
+		result, err := o.DB.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s = 'of hooli'", table, column))
+		must(t, err)
+		if affected(result) < 1 {
+			t.Fatalf("hooli has no %s", table)
+		}
+	}
+	return ctx
+}
+
+// dump returns all rows of a tenant.
+func (e engine) dump(ctx context.Context, t *testing.T, db *isolation.DB) (rows []string) {
+	t.Helper()
+	for _, table := range e.tables {
+		found := tableRows(ctx, t, db, table)
+		slices.Sort(found)
+		rows = append(rows, found...)
+	}
+	return rows
+}
+
+func tableRows(ctx context.Context, t *testing.T, db *isolation.DB, table string) (all []string) {
+	t.Helper()
+	rows, err := db.QueryContext(ctx, "SELECT * FROM "+table)
+	must(t, err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	must(t, err)
+	for rows.Next() {
+		values, dest := make([]sql.NullString, len(columns)), make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		must(t, rows.Scan(dest...))
+		all = append(all, fmt.Sprint(table, values))
+	}
+	must(t, rows.Err())
+	if len(all) == 0 {
+		t.Fatalf("no %s", table)
+	}
+	return all
+}
+
+// same fails the test for each entry that differs.
+func same(t *testing.T, who string, got, want []string) {
+	t.Helper()
+	for i := range max(len(got), len(want)) {
+		if g, w := at(got, i), at(want, i); g != w {
+			t.Errorf("%s, entry %d:\n got %s\nwant %s", who, i, g, w)
+		}
+	}
+}
+
+func at(entries []string, i int) string {
 	if i < len(entries) {
-		return entries[i : i+1]
+		return entries[i]
 	}
-	return nil
+	return "nothing"
 }
 
-// diary is what a shop's day looked like.
-type diary struct{ entries []string }
+// merged is the files of several folders.
+type merged []fs.FS
 
-// note writes down a result and its error.
-func (d *diary) note(what string, result any, err error) {
-	text, jsonErr := json.Marshal(result)
-	if jsonErr != nil {
-		text = []byte(jsonErr.Error())
+func (m merged) Open(name string) (fs.File, error) {
+	for _, folder := range m {
+		if f, err := folder.Open(name); err == nil {
+			return f, nil
+		}
 	}
-	entry := what + ": " + string(text)
-	if err != nil {
-		entry += " " + kind(err)
-	}
-	d.entries = append(d.entries, entry)
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-// kind tells an error without what differs from run to run.
-func kind(err error) string {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code + " " + e.ConstraintName
+func (m merged) ReadDir(name string) (all []fs.DirEntry, err error) {
+	for _, folder := range m {
+		entries, err := fs.ReadDir(folder, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return "no rows"
-	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return text
+	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return all, nil
 }
 
-// The day's facts.
-var (
-	noon      = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	born      = time.Date(1970, 5, 6, 0, 0, 0, 0, time.UTC)
-	errNoMore = errors.New("not enough in stock")
-)
-
-func key(n byte) [16]byte { return [16]byte{15: n} }
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -2,24 +2,52 @@ package sqlc_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/internal/integration/sqlc/pgxshop"
 	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/tenantpgx"
 )
 
-func TestPgxFlavour(t *testing.T) {
+// The pool of the library has what sqlc's code for pgx asks for.
+var sqlcPgx = layer{
+	name: "sqlc for pgx",
+	plain: func(t *testing.T, db cells.Plain) *diary {
+		pool, err := pgxpool.New(t.Context(), db.URL)
+		must(t, err)
+		defer pool.Close()
+		return pgxDay(t.Context(), t, pool)
+	},
+	scoped: func(ctx context.Context, t *testing.T, db *isolation.DB) *diary {
+		return pgxDay(ctx, t, tenantpgx.New(db))
+	},
+	pgxOnly: true,
+}
+
+// The connections of another driver are no pgx connections of the library.
+func TestSqlcForPgxNeedsItsConnections(t *testing.T) {
 	t.Parallel()
-	compare(t,
-		func(t *testing.T, s *shop) *diary { return pgxDay(t.Context(), t, s.pgxpool(t)) },
-		func(ctx context.Context, t *testing.T, db *isolation.DB) *diary {
-			return pgxDay(ctx, t, tenantpgx.New(db))
+	for _, c := range cells.All() {
+		if !c.Stdlib {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			e := engines[0]
+			o := c.Open(t, e.migrator(t, c.Shares()), e.tables...)
+			_, err := pgxshop.New(tenantpgx.New(o.DB)).Everything(o.Tenant(t, "acme"))
+			if !errors.Is(err, isolation.ErrUnsupported) {
+				t.Errorf("got error %v, want ErrUnsupported", err)
+			}
 		})
+	}
 }
 
 // pgxDB is what the day needs: a *pgxpool.Pool or a *tenantpgx.Pool.
@@ -43,8 +71,8 @@ func pgxDay(ctx context.Context, t *testing.T, db pgxDB) *diary {
 
 	for _, c := range []pgxshop.UpsertCustomerParams{
 		{Email: "ann@x", Name: "Ann", Settings: []byte(`{"lang": "de", "vip": true}`), Born: date(born), CreatedAt: stamp(noon)},
-		{Email: "bob@x", Name: "Bob 'Bobby'; DROP TABLE", Settings: []byte(`{"lang": "fr"}`), CreatedAt: stamp(noon)},
-		{Email: "ann@x", Name: "Anna", Settings: []byte(`{"vip": false}`), CreatedAt: stamp(noon.Add(time.Hour))},
+		{Email: "bob@x", Name: "Bob 'Bobby'; DROP TABLE", Settings: []byte(`{"lang": "fr"}`), CreatedAt: stamp(precise)},
+		{Email: "ann@x", Name: "Anna", Settings: []byte(`{"vip": false}`), CreatedAt: stamp(precise)},
 		{Email: "bad@x", Name: "Bad", Settings: []byte(`{`), CreatedAt: stamp(noon)},
 	} {
 		row, err := q.UpsertCustomer(ctx, c)
@@ -57,7 +85,7 @@ func pgxDay(ctx context.Context, t *testing.T, db pgxDB) *diary {
 	for _, p := range []pgxshop.PutProductParams{
 		{Sku: "cup", Title: "Cup", Price: number("9.90"), Stock: 5, Tags: []string{"kitchen", "a,b", `quo"te`}, Sizes: []int32{1, 2, 3}, Details: []byte(`{"colour": "red"}`)},
 		{Sku: "mug", Title: "Mug", Price: number("12345678.01"), Stock: 1, Tags: []string{"heavy", ""}, Details: []byte(`{"colour": "blue"}`)},
-		{Sku: "cup", Title: "Cup, new", Price: number("10"), Stock: 2, Tags: []string{"kitchen"}, Details: []byte(`{"colour": null}`)},
+		{Sku: "cup", Title: "Cup, new", Price: number("10"), Stock: 2, Tags: []string{"kitchen"}, Sizes: []int32{-4, 5}, Details: []byte(`{"colour": null}`)},
 		{Sku: "hat", Title: "Hat", Price: number("-1.5"), Stock: -1, Tags: []string{"x"}},
 	} {
 		d.note("put", p.Sku, q.PutProduct(ctx, p))
@@ -100,6 +128,19 @@ func pgxDay(ctx context.Context, t *testing.T, db pgxDB) *diary {
 	d.note("order of too much", 3, place(3, "bob@x", map[string]int32{"cup": 1, "mug": 1}, "cup", "mug"))
 	d.note("order twice", 1, place(1, "bob@x", nil))
 	d.note("order of nobody", 4, place(4, "eve@x", nil))
+	// An order in parts: the second is taken back to a savepoint.
+	d.note("order in parts", 5, pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		order := pgxshop.PlaceOrderParams{Key: uuid(5), Email: "ann@x", PlacedAt: stamp(precise)}
+		if err := q.WithTx(tx).PlaceOrder(ctx, order); err != nil {
+			return err
+		}
+		d.note("its second part", 5, pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			n, err := q.WithTx(tx).TakeStock(ctx, pgxshop.TakeStockParams{Sku: "cup", Quantity: 1})
+			d.note("taken", n, err)
+			return q.WithTx(tx).PlaceOrder(ctx, order)
+		}))
+		return q.WithTx(tx).AddLine(ctx, pgxshop.AddLineParams{Key: uuid(5), Sku: "cup", Quantity: 1})
+	}))
 	state, err := q.SetState(ctx, pgxshop.SetStateParams{Key: uuid(1), State: pgxshop.OrderStatePaid})
 	d.note("state", state, err)
 	_, err = q.SetState(ctx, pgxshop.SetStateParams{Key: uuid(1), State: pgxshop.OrderStatePaid})

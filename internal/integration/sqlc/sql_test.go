@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/internal/integration/sqlc/sqlshop"
 	"lexigram.dev/tenancy/isolation"
 )
 
-func TestDatabaseSQLFlavour(t *testing.T) {
-	t.Parallel()
-	compare(t,
-		func(t *testing.T, s *shop) *diary { return sqlDay(t.Context(), t, s.sqlDB(t)) },
-		func(ctx context.Context, t *testing.T, db *isolation.DB) *diary { return sqlDay(ctx, t, db.DB) })
+var sqlcSQL = layer{
+	name:   "sqlc for database-sql",
+	plain:  func(t *testing.T, db cells.Plain) *diary { return sqlDay(t.Context(), t, db.DB) },
+	scoped: func(ctx context.Context, t *testing.T, db *isolation.DB) *diary { return sqlDay(ctx, t, db.DB) },
 }
 
 func sqlDay(ctx context.Context, t *testing.T, db *sql.DB) *diary {
@@ -24,8 +24,8 @@ func sqlDay(ctx context.Context, t *testing.T, db *sql.DB) *diary {
 
 	for _, c := range []sqlshop.UpsertCustomerParams{
 		{Email: "ann@x", Name: "Ann", Settings: json.RawMessage(`{"lang": "de", "vip": true}`), Born: sql.NullTime{Time: born, Valid: true}, CreatedAt: noon},
-		{Email: "bob@x", Name: "Bob 'Bobby'; DROP TABLE", Settings: json.RawMessage(`{"lang": "fr"}`), CreatedAt: noon},
-		{Email: "ann@x", Name: "Anna", Settings: json.RawMessage(`{"vip": false}`), CreatedAt: noon.Add(time.Hour)},
+		{Email: "bob@x", Name: "Bob 'Bobby'; DROP TABLE", Settings: json.RawMessage(`{"lang": "fr"}`), CreatedAt: precise},
+		{Email: "ann@x", Name: "Anna", Settings: json.RawMessage(`{"vip": false}`), CreatedAt: precise},
 		{Email: "bad@x", Name: "Bad", Settings: json.RawMessage(`{`), CreatedAt: noon},
 	} {
 		row, err := q.UpsertCustomer(ctx, c)
@@ -38,7 +38,7 @@ func sqlDay(ctx context.Context, t *testing.T, db *sql.DB) *diary {
 	for _, p := range []sqlshop.PutProductParams{
 		{Sku: "cup", Title: "Cup", Price: "9.90", Stock: 5, Tags: []string{"kitchen", "a,b", `quo"te`}, Sizes: []int32{1, 2, 3}, Details: json.RawMessage(`{"colour": "red"}`)},
 		{Sku: "mug", Title: "Mug", Price: "12345678.01", Stock: 1, Tags: []string{"heavy", ""}, Details: json.RawMessage(`{"colour": "blue"}`)},
-		{Sku: "cup", Title: "Cup, new", Price: "10", Stock: 2, Tags: []string{"kitchen"}, Details: json.RawMessage(`{"colour": null}`)},
+		{Sku: "cup", Title: "Cup, new", Price: "10", Stock: 2, Tags: []string{"kitchen"}, Sizes: []int32{-4, 5}, Details: json.RawMessage(`{"colour": null}`)},
 		{Sku: "hat", Title: "Hat", Price: "-1.5", Stock: -1, Tags: []string{"x"}},
 	} {
 		d.note("put", p.Sku, q.PutProduct(ctx, p))
@@ -84,6 +84,31 @@ func sqlDay(ctx context.Context, t *testing.T, db *sql.DB) *diary {
 	d.note("order of too much", 3, place(3, "bob@x", map[string]int32{"cup": 1, "mug": 1}, "cup", "mug"))
 	d.note("order twice", 1, place(1, "bob@x", nil))
 	d.note("order of nobody", 4, place(4, "eve@x", nil))
+	// An order in parts: the second is taken back to a savepoint.
+	inParts := func() error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // after a Commit it does nothing
+		q := q.WithTx(tx)
+		order := sqlshop.PlaceOrderParams{Key: key(5), Email: "ann@x", PlacedAt: precise}
+		if err := q.PlaceOrder(ctx, order); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "SAVEPOINT part")
+		d.note("a savepoint", 5, err)
+		n, err := q.TakeStock(ctx, sqlshop.TakeStockParams{Sku: "cup", Quantity: 1})
+		d.note("taken", n, err)
+		d.note("its second part", 5, q.PlaceOrder(ctx, order))
+		_, err = tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT part")
+		d.note("taken back", 5, err)
+		if err := q.AddLine(ctx, sqlshop.AddLineParams{Key: key(5), Sku: "cup", Quantity: 1}); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	d.note("order in parts", 5, inParts())
 	state, err := q.SetState(ctx, sqlshop.SetStateParams{Key: key(1), State: sqlshop.OrderStatePaid})
 	d.note("state", state, err)
 	_, err = q.SetState(ctx, sqlshop.SetStateParams{Key: key(1), State: sqlshop.OrderStatePaid})

@@ -12,17 +12,19 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/isolation"
 )
 
 // The same shop by sqlx: named parameters, structs, IN lists.
-func TestSqlx(t *testing.T) {
-	t.Parallel()
-	compare(t,
-		func(t *testing.T, s *shop) *diary { return sqlxDay(t.Context(), t, sqlx.NewDb(s.sqlDB(t), "pgx")) },
-		func(ctx context.Context, t *testing.T, db *isolation.DB) *diary {
-			return sqlxDay(ctx, t, sqlx.NewDb(db.DB, "pgx"))
-		})
+var sqlxPgx = layer{
+	name: "sqlx",
+	plain: func(t *testing.T, db cells.Plain) *diary {
+		return sqlxDay(t.Context(), t, sqlx.NewDb(db.DB, "pgx"))
+	},
+	scoped: func(ctx context.Context, t *testing.T, db *isolation.DB) *diary {
+		return sqlxDay(ctx, t, sqlx.NewDb(db.DB, "pgx"))
+	},
 }
 
 type sqlxCustomer struct {
@@ -57,7 +59,7 @@ func sqlxDay(ctx context.Context, t *testing.T, db *sqlx.DB) *diary {
 
 	upsert, err := db.PrepareNamedContext(ctx, `INSERT INTO customers (email, name, settings, born, created_at)
 		VALUES (:email, :name, :settings, :born, :created_at)
-		ON CONFLICT (tenant_id, email) DO UPDATE SET name = excluded.name, settings = customers.settings || excluded.settings
+		ON CONFLICT ON CONSTRAINT customers_key DO UPDATE SET name = excluded.name, settings = customers.settings || excluded.settings
 		RETURNING email, name, settings, born, created_at`)
 	must(t, err)
 	defer upsert.Close()
@@ -134,9 +136,27 @@ func sqlxDay(ctx context.Context, t *testing.T, db *sqlx.DB) *diary {
 	d.note("order twice", 1, place(1, "bob@x", 1))
 	d.note("order of nobody", 4, place(4, "eve@x", 1))
 
+	inParts := func() error {
+		tx, err := db.BeginTxx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // after a Commit it does nothing
+		tx.MustExecContext(ctx, "INSERT INTO orders (key, email, placed_at) VALUES ($1, 'ann@x', $2)", uuid.UUID(key(5)), precise)
+		tx.MustExecContext(ctx, "SAVEPOINT part")
+		tx.MustExecContext(ctx, "UPDATE products SET stock = 0")
+		_, err = tx.ExecContext(ctx, "UPDATE products SET stock = -1")
+		d.note("its second part", nil, err)
+		tx.MustExecContext(ctx, "ROLLBACK TO SAVEPOINT part")
+		var stock []int
+		d.note("taken back", &stock, tx.SelectContext(ctx, &stock, "SELECT stock FROM products ORDER BY sku"))
+		return tx.Commit()
+	}
+	d.note("order in parts", 5, inParts())
+
 	rows, err := db.QueryxContext(ctx, `SELECT o.key, o.email, o.state, o.placed_at, o.note FROM orders o
-		JOIN customers c USING (tenant_id, email) LEFT JOIN lines l USING (tenant_id, key)
-		WHERE o.placed_at >= $1 GROUP BY o.tenant_id, o.key ORDER BY o.key`, noon)
+		JOIN customers c USING (email) LEFT JOIN lines l USING (key)
+		WHERE o.placed_at >= $1 GROUP BY o.key, o.email, o.state, o.placed_at, o.note ORDER BY o.key`, noon)
 	must(t, err)
 	defer rows.Close()
 	for rows.Next() {

@@ -55,7 +55,6 @@ func (ns NullOrderState) Value() (driver.Value, error) {
 }
 
 type Customer struct {
-	TenantID  string             `json:"tenant_id"`
 	Email     string             `json:"email"`
 	Name      string             `json:"name"`
 	Settings  []byte             `json:"settings"`
@@ -64,7 +63,6 @@ type Customer struct {
 }
 
 type Line struct {
-	TenantID string         `json:"tenant_id"`
 	Key      pgtype.UUID    `json:"key"`
 	Sku      string         `json:"sku"`
 	Quantity int32          `json:"quantity"`
@@ -72,7 +70,6 @@ type Line struct {
 }
 
 type Order struct {
-	TenantID string             `json:"tenant_id"`
 	Key      pgtype.UUID        `json:"key"`
 	Email    string             `json:"email"`
 	State    OrderState         `json:"state"`
@@ -81,21 +78,19 @@ type Order struct {
 }
 
 type Product struct {
-	TenantID string         `json:"tenant_id"`
-	Sku      string         `json:"sku"`
-	Title    string         `json:"title"`
-	Price    pgtype.Numeric `json:"price"`
-	Stock    int32          `json:"stock"`
-	Tags     []string       `json:"tags"`
-	Sizes    []int32        `json:"sizes"`
-	Details  []byte         `json:"details"`
+	Sku     string         `json:"sku"`
+	Title   string         `json:"title"`
+	Price   pgtype.Numeric `json:"price"`
+	Stock   int32          `json:"stock"`
+	Tags    []string       `json:"tags"`
+	Sizes   []int32        `json:"sizes"`
+	Details []byte         `json:"details"`
 }
 
 type Visit struct {
-	TenantID string             `json:"tenant_id"`
-	At       pgtype.Timestamptz `json:"at"`
-	Path     string             `json:"path"`
-	Took     float64            `json:"took"`
-	Address  pgtype.Text        `json:"address"`
-	Tags     []string           `json:"tags"`
+	At      pgtype.Timestamptz `json:"at"`
+	Path    string             `json:"path"`
+	Took    float64            `json:"took"`
+	Address pgtype.Text        `json:"address"`
+	Tags    []string           `json:"tags"`
 }

@@ -58,7 +58,6 @@ func (ns NullOrderState) Value() (driver.Value, error) {
 }
 
 type Customer struct {
-	TenantID  string          `json:"tenant_id"`
 	Email     string          `json:"email"`
 	Name      string          `json:"name"`
 	Settings  json.RawMessage `json:"settings"`
@@ -67,7 +66,6 @@ type Customer struct {
 }
 
 type Line struct {
-	TenantID string    `json:"tenant_id"`
 	Key      uuid.UUID `json:"key"`
 	Sku      string    `json:"sku"`
 	Quantity int32     `json:"quantity"`
@@ -75,7 +73,6 @@ type Line struct {
 }
 
 type Order struct {
-	TenantID string         `json:"tenant_id"`
 	Key      uuid.UUID      `json:"key"`
 	Email    string         `json:"email"`
 	State    OrderState     `json:"state"`
@@ -84,21 +81,19 @@ type Order struct {
 }
 
 type Product struct {
-	TenantID string          `json:"tenant_id"`
-	Sku      string          `json:"sku"`
-	Title    string          `json:"title"`
-	Price    string          `json:"price"`
-	Stock    int32           `json:"stock"`
-	Tags     []string        `json:"tags"`
-	Sizes    []int32         `json:"sizes"`
-	Details  json.RawMessage `json:"details"`
+	Sku     string          `json:"sku"`
+	Title   string          `json:"title"`
+	Price   string          `json:"price"`
+	Stock   int32           `json:"stock"`
+	Tags    []string        `json:"tags"`
+	Sizes   []int32         `json:"sizes"`
+	Details json.RawMessage `json:"details"`
 }
 
 type Visit struct {
-	TenantID string         `json:"tenant_id"`
-	At       time.Time      `json:"at"`
-	Path     string         `json:"path"`
-	Took     float64        `json:"took"`
-	Address  sql.NullString `json:"address"`
-	Tags     []string       `json:"tags"`
+	At      time.Time      `json:"at"`
+	Path    string         `json:"path"`
+	Took    float64        `json:"took"`
+	Address sql.NullString `json:"address"`
+	Tags    []string       `json:"tags"`
 }

@@ -176,9 +176,9 @@ SELECT o.key, o.state, o.placed_at, o.note, c.name AS customer,
        coalesce(jsonb_agg(jsonb_build_object('sku', l.sku, 'title', p.title, 'quantity', l.quantity) ORDER BY l.sku)
                 FILTER (WHERE l.sku IS NOT NULL), '[]')::jsonb AS items
 FROM orders o
-JOIN customers c USING (tenant_id, email)
-LEFT JOIN lines l USING (tenant_id, key)
-LEFT JOIN products p USING (tenant_id, sku)
+JOIN customers c USING (email)
+LEFT JOIN lines l USING (key)
+LEFT JOIN products p USING (sku)
 WHERE o.placed_at >= $1 AND o.placed_at < $2
 GROUP BY o.key, o.state, o.placed_at, o.note, c.name
 ORDER BY o.placed_at, o.key
@@ -257,19 +257,9 @@ const product = `-- name: Product :one
 SELECT sku, title, price, stock, tags, sizes, details FROM products WHERE sku = $1
 `
 
-type ProductRow struct {
-	Sku     string          `json:"sku"`
-	Title   string          `json:"title"`
-	Price   string          `json:"price"`
-	Stock   int32           `json:"stock"`
-	Tags    []string        `json:"tags"`
-	Sizes   []int32         `json:"sizes"`
-	Details json.RawMessage `json:"details"`
-}
-
-func (q *Queries) Product(ctx context.Context, sku string) (ProductRow, error) {
+func (q *Queries) Product(ctx context.Context, sku string) (Product, error) {
 	row := q.db.QueryRowContext(ctx, product, sku)
-	var i ProductRow
+	var i Product
 	err := row.Scan(
 		&i.Sku,
 		&i.Title,
@@ -359,7 +349,7 @@ func (q *Queries) ProductsTagged(ctx context.Context, tags []string) ([]Products
 const putProduct = `-- name: PutProduct :exec
 INSERT INTO products (sku, title, price, stock, tags, sizes, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (tenant_id, sku) DO UPDATE
+ON CONFLICT ON CONSTRAINT products_key DO UPDATE
     SET title = excluded.title, price = excluded.price, stock = products.stock + excluded.stock,
         tags = excluded.tags, sizes = excluded.sizes, details = excluded.details
 `
@@ -429,7 +419,7 @@ func (q *Queries) TakeStock(ctx context.Context, arg TakeStockParams) (int64, er
 const upsertCustomer = `-- name: UpsertCustomer :one
 INSERT INTO customers (email, name, settings, born, created_at)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id, email) DO UPDATE
+ON CONFLICT ON CONSTRAINT customers_key DO UPDATE
     SET name = excluded.name, settings = customers.settings || excluded.settings
 RETURNING email, name, settings, born, created_at, (xmax = 0)::boolean AS created
 `

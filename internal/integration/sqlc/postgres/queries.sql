@@ -1,7 +1,7 @@
 -- name: UpsertCustomer :one
 INSERT INTO customers (email, name, settings, born, created_at)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id, email) DO UPDATE
+ON CONFLICT ON CONSTRAINT customers_key DO UPDATE
     SET name = excluded.name, settings = customers.settings || excluded.settings
 RETURNING email, name, settings, born, created_at, (xmax = 0)::boolean AS created;
 
@@ -13,7 +13,7 @@ ORDER BY email;
 -- name: PutProduct :exec
 INSERT INTO products (sku, title, price, stock, tags, sizes, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (tenant_id, sku) DO UPDATE
+ON CONFLICT ON CONSTRAINT products_key DO UPDATE
     SET title = excluded.title, price = excluded.price, stock = products.stock + excluded.stock,
         tags = excluded.tags, sizes = excluded.sizes, details = excluded.details;
 
@@ -47,9 +47,9 @@ SELECT o.key, o.state, o.placed_at, o.note, c.name AS customer,
        coalesce(jsonb_agg(jsonb_build_object('sku', l.sku, 'title', p.title, 'quantity', l.quantity) ORDER BY l.sku)
                 FILTER (WHERE l.sku IS NOT NULL), '[]')::jsonb AS items
 FROM orders o
-JOIN customers c USING (tenant_id, email)
-LEFT JOIN lines l USING (tenant_id, key)
-LEFT JOIN products p USING (tenant_id, sku)
+JOIN customers c USING (email)
+LEFT JOIN lines l USING (key)
+LEFT JOIN products p USING (sku)
 WHERE o.placed_at >= sqlc.arg(since) AND o.placed_at < sqlc.arg(until)
 GROUP BY o.key, o.state, o.placed_at, o.note, c.name
 ORDER BY o.placed_at, o.key;
