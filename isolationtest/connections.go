@@ -290,23 +290,42 @@ func ownSettings(f *fixture) {
 }
 
 // changedTable adds a column, for one tenant after the other where each has its table, and takes
-// it away again.
+// it away again. Whose table has changed may see one failure where the driver is known for it; after
+// that, and for everybody else, the same text answers with what each has.
 func changedTable(f *fixture) {
+	shared := f.h.TenantColumn != ""
 	places := f.h.Tenants
-	if f.h.TenantColumn != "" {
+	if shared {
 		places = places[:1]
 	}
 	query := "SELECT * FROM " + f.table
-	width := func(tenant string) int {
+	width := func(tenant string) (int, error) {
 		rows, err := f.db.QueryContext(f.ctx(tenant), query)
-		f.must(err, "%s as tenant %q", query, tenant)
+		if err != nil {
+			return 0, err
+		}
+		rows.Next()
 		names, err := rows.Columns()
-		f.must(errors.Join(err, rows.Err(), rows.Close()), "%s as tenant %q", query, tenant)
-		return len(names)
+		return len(names), errors.Join(err, rows.Err(), rows.Close())
 	}
 	want := map[string]int{}
+	check := func(tenant string, mayFail bool) {
+		f.Helper()
+		got, err := width(tenant)
+		if err != nil && mayFail {
+			f.Logf("failed once: %v", err)
+			got, err = width(tenant)
+		}
+		f.must(err, "%s as tenant %q", query, tenant)
+		if want[tenant] == 0 {
+			want[tenant] = got
+		}
+		if got != want[tenant] {
+			f.Errorf("%s as tenant %q has %d columns; want %d", query, tenant, got, want[tenant])
+		}
+	}
 	for _, tenant := range f.h.Tenants {
-		want[tenant] = width(tenant)
+		check(tenant, false)
 	}
 	for _, change := range []struct {
 		ddl string
@@ -315,15 +334,20 @@ func changedTable(f *fixture) {
 		for _, place := range places {
 			f.must(f.h.Migrate(f.base, place, "ALTER TABLE "+f.table+change.ddl), "migrate tenant %q", place)
 			for _, tenant := range f.h.Tenants {
-				if tenant == place || f.h.TenantColumn != "" {
+				if tenant == place || shared {
 					want[tenant] += change.by
 				}
 			}
-			for _, tenant := range f.h.Tenants {
-				if got := width(tenant); got != want[tenant] {
-					f.Errorf("%s as tenant %q has %d columns; want %d", query, tenant, got, want[tenant])
+			check(place, f.h.FailsOnce)
+			if f.h.FailsOnce { // each text may
+				_, err := readRows(f.ctx(place), f.db, f.all)
+				f.Logf("the first read: %v", err)
+			}
+			for range 2 {
+				for _, tenant := range f.h.Tenants {
+					check(tenant, false)
+					f.sees(f.db, tenant)
 				}
-				f.sees(f.db, tenant)
 			}
 		}
 	}

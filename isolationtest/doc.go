@@ -11,8 +11,9 @@
 //		isolationtest.Hunt(t, isolationtest.NewHandle(db, isolation.EnginePostgreSQL, acme, globex))
 //	}
 //
-// The tenants and their table belong to the test: both suites delete and write rows in it.
-// [CreateTable] is its DDL.
+// The tenants and their table belong to the test: both suites delete and write rows in it, and leave
+// every table alone that is not theirs. [CreateTable] is its DDL; where tenants have tables of their own,
+// the suites make it.
 //
 // [Covered] runs the verifier of row_level over the application's own schema, which no statement
 // through a handle can show.

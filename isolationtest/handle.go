@@ -50,14 +50,16 @@ type Handle struct {
 	// Engine is the kind of database. Required. An engine that the package isolation does not
 	// name is spoken to as MySQL.
 	Engine isolation.Engine
-	// Table is the table to work on, see [CreateTable]; its rows are deleted. Defaults to
-	// leak_hunt.
+	// Table is the table to work on, see [CreateTable]; its rows are deleted. A table with other
+	// columns is refused. Where tenants have tables of their own, a missing one is made for the test
+	// and dropped after it. Defaults to leak_hunt.
 	Table string
-	// Create lets the suites make the table as each tenant, if it does not exist.
-	Create bool
 	// TenantColumn is the column of a shared table that holds the tenant's id. Empty when each
 	// tenant has a table of its own.
 	TenantColumn string
+	// Related says that the tables of [CreateRelated] are there as well, walled like Table. It is set
+	// where the suites make the tables.
+	Related bool
 
 	// Open returns a handle on the same tables with that many connections to the database, so
 	// that every use is a reuse. The suites close it. Its Close must end what Open began.
@@ -86,8 +88,18 @@ type Handle struct {
 	Kill func(ctx context.Context, most int) (killed int, err error)
 	// Restart restarts the server and returns when it answers.
 	Restart func(ctx context.Context) error
-	// Migrate runs DDL where the table of a tenant is, as its owner.
+	// Migrate runs a statement where the table of a tenant is, as its owner. Where contexts carry the
+	// version of a tenant's tables, Bind must tell the new one from then on.
 	Migrate func(ctx context.Context, tenant, statement string) error
+	// FailsOnce says that a statement may fail once after its table has changed, as those of pgx and of
+	// GORM's prepared statements do.
+	FailsOnce bool
+	// Copies are ways to write many rows at once past INSERT, by name, such as pgx's CopyFrom. Each
+	// writes rows into Table in the tenant of ctx, or fails.
+	Copies map[string]func(ctx context.Context, db DB, columns []string, rows [][]any) error
+	// Refuses reports that DB would not run a statement because it cannot keep it inside the tenant.
+	// Set it for layers that do not take every text; such an answer is then as good as another.
+	Refuses func(err error) bool
 
 	// ErrNoTenant and ErrMismatch are what a call without a tenant and a call of another tenant
 	// inside a transaction must fail with. Nil accepts any error.
@@ -95,7 +107,7 @@ type Handle struct {
 }
 
 // NewHandle returns the handle of an isolation.DB. The tenants must have been provisioned. The
-// table is theirs; see [Handle.Table], [Handle.Create] and [Handle.TenantColumn].
+// table is theirs; see [Handle.Table] and [Handle.TenantColumn].
 func NewHandle(db *isolation.DB, engine isolation.Engine, tenants ...tenancy.Tenant) Handle {
 	h := Handle{
 		DB: db, Engine: engine,
@@ -152,8 +164,8 @@ func (h Handle) validate() error {
 	return errors.Join(errs...)
 }
 
-// start returns the handle with its defaults and its table.
-func start(t testing.TB, h Handle) Handle {
+// start returns the handle with its defaults and its tables. The function drops those that it made.
+func start(t testing.TB, h Handle) (Handle, func()) {
 	t.Helper()
 	h = h.withDefaults()
 	if err := h.validate(); err != nil {
@@ -168,14 +180,68 @@ func start(t testing.TB, h Handle) Handle {
 			t.Fatalf("isolationtest.Handle.Plain does not work: %v", err)
 		}
 	}
-	if !h.Create {
-		return h
-	}
-	ddl := strings.Replace(CreateTable(h.Engine, h.Table, h.TenantColumn), "CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+	var made []string // tenants
+	end := func() { h.drop(t, made) }
+	ready := false
+	defer func() {
+		if !ready {
+			end()
+		}
+	}()
 	for _, tenant := range h.Tenants {
-		if _, err := h.DB.ExecContext(h.Bind(t.Context(), tenant), ddl); err != nil {
-			t.Fatalf("isolationtest: create the table of tenant %q: %v", tenant, err)
+		missing := h.look(t, tenant)
+		if missing == nil {
+			continue
+		}
+		if h.TenantColumn != "" {
+			t.Fatalf("isolationtest: the table %s cannot be read as tenant %q: make it by CreateTable, and wall it as the application's tables are: %v",
+				h.Table, tenant, missing)
+		}
+		made = append(made, tenant)
+		for _, ddl := range append([]string{CreateTable(h.Engine, h.Table, "")}, CreateRelated(h.Engine, h.Table, "")...) {
+			if _, err := h.DB.ExecContext(h.Bind(t.Context(), tenant), ddl); err != nil {
+				t.Fatalf("isolationtest: tenant %q has no table %s (%v), and making it fails: let the tenant's migrations make it by CreateTable: %v",
+					tenant, h.Table, missing, err)
+			}
 		}
 	}
-	return h
+	h.Related = h.Related || len(made) == len(h.Tenants)
+	ready = true
+	return h, end
+}
+
+// look returns why a tenant cannot read the table, nil if it can. It ends the test at a table with
+// other columns than the suites', whose rows are not to be deleted.
+func (h Handle) look(t testing.TB, tenant string) error {
+	t.Helper()
+	rows, err := h.DB.QueryContext(h.Bind(t.Context(), tenant), "SELECT * FROM "+h.Table+" WHERE 1 = 0")
+	if err != nil {
+		return err
+	}
+	got, err := rows.Columns()
+	if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	want := strings.Split(columns, ", ")
+	if h.TenantColumn != "" {
+		want = append(want, h.TenantColumn)
+	}
+	if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Fatalf("isolationtest: the table %s of tenant %q is not the suites': it has the columns %q, not %q: name another in Handle.Table, see CreateTable",
+			h.Table, tenant, got, want)
+	}
+	return nil
+}
+
+// drop drops the tables of tenants.
+func (h Handle) drop(t testing.TB, tenants []string) {
+	t.Helper()
+	for _, tenant := range tenants {
+		ctx := h.Bind(context.WithoutCancel(t.Context()), tenant)
+		for _, suffix := range []string{child, parent, ""} {
+			if _, err := h.DB.ExecContext(ctx, "DROP TABLE IF EXISTS "+h.Table+suffix); err != nil {
+				t.Logf("isolationtest: the table %s%s of tenant %q stays: %v", h.Table, suffix, tenant, err)
+			}
+		}
+	}
 }

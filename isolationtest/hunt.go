@@ -116,7 +116,8 @@ type target struct {
 // outcome open, such as a lost connection, may be there or not, but never in another tenant.
 func Hunt(t testing.TB, h Handle, options ...Option) Summary {
 	t.Helper()
-	h = start(t, h)
+	h, end := start(t, h)
+	defer end()
 	plan := newPlan(h, options)
 	if err := plan.validate(h); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,13 @@
 package isolationtest
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"lexigram.dev/tenancy/isolation"
 )
@@ -20,13 +24,8 @@ var rowLeaks = []leak{
 	{"R08 bulk writes", 1, nil, bulkWrites},
 	{"R09 a prepared write", 1, nil, preparedWrites},
 	{"R10 equal keys of two tenants", 1, nil, equalKeys},
-	{"R10 foreign keys", 0, bySchema("foreign keys"), nil},
-	{"R11 the login's rights", 0, bySchema("the owner and BYPASSRLS"), nil},
-	{"R12 tables without a wall", 0, bySchema("new tables"), nil},
 	{"R13 TRUNCATE", 1, nil, truncate},
-	{"R14 COPY", 0, copyIsTheDrivers, nil},
-	{"R15 partitions and views", 0, bySchema("partitions and views"), nil},
-	{"R16 cascades", 0, bySchema("cascades"), nil},
+	{"R14 bulk copies", 1, needsCopies, bulkCopies},
 	{"R17 REPLACE", 1, needsReplace, replace},
 	{"R18 an empty answer without a tenant", 1, nil, silentEmptiness},
 }
@@ -39,15 +38,8 @@ func needsReplace(h Handle) string {
 	return needs(h.Engine == isolation.EnginePostgreSQL, "PostgreSQL has no REPLACE")
 }
 
-// bySchema names what a statement through the handle cannot show.
-func bySchema(what string) func(Handle) string {
-	return func(Handle) string {
-		return what + " of the application's schema are not seen through a handle: see Covered"
-	}
-}
-
-func copyIsTheDrivers(Handle) string {
-	return "database/sql has no COPY: it needs the driver's own connection"
+func needsCopies(h Handle) string {
+	return needs(len(h.Copies) == 0, "Handle.Copies is empty")
 }
 
 func conditionWithOr(f *fixture) {
@@ -136,25 +128,38 @@ func number(rows *sql.Rows, err error) (n int64, _ error) {
 	return n, errors.Join(err, rows.Err(), rows.Close())
 }
 
+// answers fails the test unless a query answers with a number, or is refused for it cannot be kept
+// in its tenant. It reports whether there was an answer.
+func (f *fixture) answers(q querier, tenant, query string, want int64) bool {
+	f.Helper()
+	n, err := number(q.QueryContext(f.ctx(tenant), query))
+	if f.kept(err) {
+		return false
+	}
+	f.must(err, "%s", query)
+	if n != want {
+		f.Errorf("%s as tenant %q answers %d; want %d", query, tenant, n, want)
+	}
+	return true
+}
+
 func forms(f *fixture) {
 	f.add(f.b)
 	for _, tenant := range f.h.Tenants {
+		answered, want := 0, f.count(tenant)
 		for _, query := range f.counts() {
-			n, err := number(f.db.QueryContext(f.ctx(tenant), query))
-			f.must(err, "%s", query)
-			if n != f.count(tenant) {
-				f.Errorf("%s as tenant %q answers %d; want %d", query, tenant, n, f.count(tenant))
+			if f.answers(f.db, tenant, query, want) {
+				answered++
 			}
 		}
 		tx := f.begin(f.ctx(tenant))
 		for _, query := range f.counts() {
-			n, err := number(tx.QueryContext(f.ctx(tenant), query))
-			f.must(err, "%s in a transaction", query)
-			if n != f.count(tenant) {
-				f.Errorf("%s in a transaction of tenant %q answers %d; want %d", query, tenant, n, f.count(tenant))
-			}
+			f.answers(tx, tenant, query, want)
 		}
 		f.must(tx.Commit(), "commit")
+		if answered == 0 {
+			f.Error("every form is refused: nothing was shown")
+		}
 	}
 }
 
@@ -168,7 +173,7 @@ func formsUnbound(f *fixture) {
 }
 
 func joins(f *fixture) {
-	t, c := f.table, f.count(f.a)
+	t, c, answered := f.table, f.count(f.a), 0
 	for query, want := range map[string]int64{
 		"SELECT count(*) FROM " + t + " AS l CROSS JOIN " + t + " AS r":                                                    c * c,
 		"SELECT count(*) FROM " + t + " AS l, " + t + " AS r WHERE l.n = r.n OR l.id <> r.id":                              c * c,
@@ -179,18 +184,24 @@ func joins(f *fixture) {
 		"SELECT max((SELECT count(*) FROM " + t + " AS r WHERE r.owner <> l.owner)) FROM " + t + " AS l":                   0,
 		"SELECT count(*) FROM " + t + " AS l JOIN (SELECT owner FROM " + t + " GROUP BY owner) AS r ON l.owner <> r.owner": 0,
 	} {
-		n, err := number(f.db.QueryContext(f.ctx(f.a), query))
-		f.must(err, "%s", query)
-		if n != want {
-			f.Errorf("%s answers %d; want %d", query, n, want)
+		if f.answers(f.db, f.a, query, want) {
+			answered++
 		}
+	}
+	if answered == 0 {
+		f.Error("every form is refused: nothing was shown")
 	}
 }
 
 func foreignInsert(f *fixture) {
-	for _, tenant := range append([]string{"", "nobody"}, f.b) {
-		query := f.say("INSERT INTO " + f.table + " (" + columns + ", " + f.h.TenantColumn + ") VALUES (?, ?, ?, ?, ?)")
-		_, err := f.db.ExecContext(f.ctx(f.a), query, append(newRow(f.a).values(), tenant)...)
+	query := f.say("INSERT INTO " + f.table + " (" + columns + ", " + f.h.TenantColumn + ") VALUES (?, ?, ?, ?, ?)")
+	for _, tenant := range []string{"", "nobody", f.b} {
+		r := newRow(f.a)
+		_, err := f.db.ExecContext(f.ctx(f.a), query, append(r.values(), tenant)...)
+		if err == nil && tenant == "" {
+			f.expect(f.a, r) // no id given may be the tenant's own
+			continue
+		}
 		f.refused(err, nil, "an INSERT of tenant %q with the id of tenant %q", f.a, tenant)
 	}
 }
@@ -204,7 +215,13 @@ func bulkWrites(f *fixture) {
 		"DELETE FROM " + t + " WHERE id IN (SELECT id FROM (SELECT id, owner FROM " + t + ") AS x WHERE owner = ?)",
 		"INSERT INTO " + t + " (" + columns + ") SELECT id, owner, n + 100, body FROM " + t + " WHERE owner = ?",
 	} {
-		f.changes(f.db, f.a, 0, f.say(query), f.b)
+		n, err := f.execChanged(f.ctx(f.a), f.db, f.say(query), f.b)
+		if !f.kept(err) {
+			f.must(err, "%s", query)
+			if n > 0 {
+				f.Errorf("%s: changed %d rows of tenant %q", query, n, f.b)
+			}
+		}
 		f.sees(f.db, f.b)
 	}
 	batch := []row{newRow(f.a), newRow(f.a), newRow(f.a), newRow(f.a)}
@@ -266,6 +283,36 @@ func equalKeys(f *fixture) {
 	f.refused(err, nil, "an INSERT with a key that the tenant has itself")
 }
 
+// bulkCopies writes past INSERT, where COPY is refused or has to go round the wall.
+func bulkCopies(f *fixture) {
+	names := strings.Split(columns, ", ")
+	for _, how := range slices.Sorted(maps.Keys(f.h.Copies)) {
+		run := func(ctx context.Context, columns []string, values ...any) error {
+			return f.h.Copies[how](ctx, f.db, columns, [][]any{values})
+		}
+		own, equal := newRow(f.a), newRow(f.a)
+		equal.id = f.any(f.b).id
+		for _, r := range []row{own, equal} {
+			if err := run(f.ctx(f.a), names, r.values()...); err != nil {
+				f.Logf("%s: refused: %v", how, err)
+			} else {
+				f.expect(f.a, r)
+			}
+			f.sees(f.db, f.a)
+			f.sees(f.db, f.b)
+		}
+		if f.h.TenantColumn != "" {
+			for _, tenant := range append([]string{"", "nobody"}, f.b) {
+				err := run(f.ctx(f.a), append(slices.Clone(names), f.h.TenantColumn), append(newRow(f.a).values(), tenant)...)
+				f.refused(err, nil, "%s as tenant %q of a row with the id of tenant %q", how, f.a, tenant)
+				f.sees(f.db, f.b)
+			}
+		}
+		f.refused(run(f.base, names, newRow(f.a).values()...), f.h.ErrNoTenant, "%s without a tenant", how)
+		f.intact()
+	}
+}
+
 func truncate(f *fixture) {
 	text := "TRUNCATE TABLE " + f.table
 	if f.engine == isolation.EngineSQLite {
@@ -285,8 +332,12 @@ func replace(f *fixture) {
 	for range 2 {
 		r.n++
 		_, err := f.db.ExecContext(f.ctx(f.a), f.say("REPLACE INTO "+f.table+" ("+columns+") VALUES (?, ?, ?, ?)"), r.values()...)
-		f.must(err, "REPLACE")
-		f.expect(f.a, r)
+		if f.kept(err) {
+			r.n--
+		} else {
+			f.must(err, "REPLACE")
+			f.expect(f.a, r)
+		}
 		f.sees(f.db, f.b)
 		f.sees(f.db, f.a)
 	}

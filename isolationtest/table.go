@@ -27,6 +27,27 @@ func CreateTable(engine isolation.Engine, table, tenantColumn string) string {
 		"n bigint NOT NULL CHECK (n >= 0), body varchar(64) NOT NULL, PRIMARY KEY (" + key + "))" + options
 }
 
+// The related tables, by what follows the name of the table.
+const parent, child = "_parent", "_child"
+
+// CreateRelated returns the DDL of two more tables with the columns of [CreateTable]: the body of a
+// row in one is the id of a row of the same tenant in the other, with which it is deleted.
+func CreateRelated(engine isolation.Engine, table, tenantColumn string) []string {
+	column := ""
+	if tenantColumn != "" {
+		column = tenantColumn + ", "
+	}
+	ddl := CreateTable(engine, table+child, tenantColumn)
+	end := strings.LastIndex(ddl, ")")
+	if !standard(engine) {
+		end = strings.LastIndex(ddl, ") ENGINE")
+	}
+	return []string{
+		CreateTable(engine, table+parent, tenantColumn),
+		ddl[:end] + ", FOREIGN KEY (" + column + "body) REFERENCES " + table + parent + " (" + column + "id) ON DELETE CASCADE" + ddl[end:],
+	}
+}
+
 // standard reports whether an engine has ON CONFLICT and its like.
 func standard(engine isolation.Engine) bool {
 	return engine == isolation.EnginePostgreSQL || engine == isolation.EngineSQLite

@@ -25,6 +25,7 @@ const (
 	rowsKeep           flaw = "resets only when rows are read to the end"
 	nestedAnswered     flaw = "answers another tenant inside a transaction"
 	emptyWithoutTenant flaw = "finds nothing without a tenant"
+	plansShared        flaw = "keeps a plan per text for tenants whose tables differ"
 	connectionLeft     flaw = "leaves rows open"
 	goroutineLeft      flaw = "leaves a goroutine"
 )
@@ -56,9 +57,17 @@ var flaws = []struct {
 	{rowsKeep, "C15 rows left open", []isolationtest.Check{isolationtest.UnboundAccess}},
 	{nestedAnswered, "C12 another tenant inside a transaction", []isolationtest.Check{isolationtest.OtherTenantInside}},
 	{emptyWithoutTenant, "R18 an empty answer without a tenant", []isolationtest.Check{isolationtest.UnboundAccess}},
+	{plansShared, "C10 a table that changes", nil}, // the hunt changes no tables
 	{connectionLeft, "", []isolationtest.Check{isolationtest.ConnectionLeft}},
 	{goroutineLeft, "", []isolationtest.Check{isolationtest.GoroutineLeft}},
 }
+
+// What a flaw must be found within: a few seconds on a machine that has nothing else to do, counted,
+// because this one may have.
+const (
+	mostOperations = 10_000 // of a hunt, which does some thousand in a second
+	mostStatements = 5_000  // of one test of Run
+)
 
 func TestFlawsAreFound(t *testing.T) {
 	for _, f := range flaws {
@@ -70,14 +79,18 @@ func TestFlawsAreFound(t *testing.T) {
 			t.Parallel()
 			r := newRecorder(t)
 			r.only = f.known
-			r.run(func(tb testing.TB) { isolationtest.Run(tb, newLibrary(t, f.flaw)) })
+			h := newLibrary(t, f.flaw)
+			r.run(func(tb testing.TB) { isolationtest.Run(tb, h) })
+			asked := h.DB.(*library).server.statements.Load()
 			switch {
 			case f.known == "" && r.Failed(): // a leak of resources is no known leak of data
 				t.Errorf("rejected by %q:\n%s", r.failures, strings.Join(r.texts, "\n"))
 			case f.known != "" && !r.failedIn(f.known):
 				t.Errorf("not rejected by %q but by %q:\n%s", f.known, r.failures, strings.Join(r.texts, "\n"))
+			case f.known != "" && asked > mostStatements:
+				t.Errorf("rejected after %d statements; want no more than %d", asked, mostStatements)
 			case f.known != "":
-				t.Logf("rejected: %s", strings.Join(r.texts, "\n"))
+				t.Logf("rejected after %d statements: %s", asked, strings.Join(r.texts, "\n"))
 			}
 		})
 		t.Run(name+"/by the hunt", func(t *testing.T) {
@@ -86,7 +99,7 @@ func TestFlawsAreFound(t *testing.T) {
 			var s isolationtest.Summary
 			r.run(func(tb testing.TB) {
 				s = isolationtest.Hunt(tb, newLibrary(t, f.flaw), func(p *isolationtest.Plan) {
-					p.Duration, p.Workers = 30*time.Second, 3
+					p.Duration, p.Workers, p.Operations = time.Minute, 3, mostOperations
 					switch f.flaw {
 					case "":
 						p.Duration = 5 * time.Second
@@ -101,11 +114,11 @@ func TestFlawsAreFound(t *testing.T) {
 			case f.hunt == nil && r.Failed():
 				t.Errorf("rejected: %v\n%s", s.Findings, s)
 			case f.hunt != nil && len(s.Findings) == 0:
-				t.Errorf("not found: %v", s)
+				t.Errorf("not found in %d operations: %v", mostOperations, s)
 			case f.hunt != nil && (!r.Failed() || !slices.Contains(f.hunt, s.Findings[0].Check)):
 				t.Errorf("found by %v; want %q", s.Findings, f.hunt)
 			case f.hunt != nil:
-				t.Logf("found in %s: %v", s.Elapsed, s.Findings[0])
+				t.Logf("found in %d operations (%s): %v", s.Operations, s.Elapsed, s.Findings[0])
 			}
 		})
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // TestThreeLines is what an application writes for tenants with files of their own: the suites
-// make their table, and there is one handle with one pool.
+// make their table and drop it again, and there is one handle with one pool.
 func TestThreeLines(t *testing.T) {
 	config := isolation.Config{
 		Servers:  map[string]isolation.Server{"files": isolation.SQLite{Dir: t.TempDir(), Driver: "sqlite"}},
@@ -35,8 +35,12 @@ func TestThreeLines(t *testing.T) {
 	defer db.Close()
 
 	h := isolationtest.NewHandle(db, isolation.EngineSQLite, tenants...)
-	h.Create = true
 	s := isolationtest.Hunt(t, h, func(p *isolationtest.Plan) { p.Operations, p.Duration = 500, time.Minute })
+	for _, name := range tables {
+		if _, err := db.ExecContext(h.Bind(t.Context(), "acme"), "SELECT * FROM "+name); err == nil {
+			t.Errorf("the table %s is left", name)
+		}
+	}
 	if s.Operations < 500 || s.Written == 0 || s.RowsRead == 0 || s.Elapsed >= time.Minute {
 		t.Errorf("the hunt did not do its work: %v", s)
 	}
@@ -44,6 +48,12 @@ func TestThreeLines(t *testing.T) {
 
 func TestHandleIsChecked(t *testing.T) {
 	good := newLibrary(t, "")
+	for _, tenant := range good.Tenants {
+		must(t, good.Migrate(t.Context(), tenant, "CREATE TABLE leak_hunt_customers (id int)"))
+		must(t, good.Migrate(t.Context(), tenant, "INSERT INTO leak_hunt_customers VALUES (1)"))
+		must(t, good.Migrate(t.Context(), tenant, isolationtest.CreateTable(good.Engine, "leak_hunt_wide", "")))
+		must(t, good.Migrate(t.Context(), tenant, "ALTER TABLE leak_hunt_wide ADD COLUMN address text"))
+	}
 	for name, test := range map[string]struct {
 		change func(h *isolationtest.Handle)
 		plan   func(p *isolationtest.Plan)
@@ -70,8 +80,13 @@ func TestHandleIsChecked(t *testing.T) {
 					return ctx
 				}
 			},
-			want: "cannot work",
+			want: "making it fails",
 		},
+		"a shared table that is not there": {
+			change: func(h *isolationtest.Handle) { h.TenantColumn, h.Table = "tenant_id", "missing" }, want: "make it by CreateTable",
+		},
+		"a table of the application's":     {change: func(h *isolationtest.Handle) { h.Table = "leak_hunt_customers" }, want: "is not the suites'"},
+		"a table of the suites' with more": {change: func(h *isolationtest.Handle) { h.Table = "leak_hunt_wide" }, want: "is not the suites'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := good
@@ -91,6 +106,13 @@ func TestHandleIsChecked(t *testing.T) {
 				t.Errorf("got %q; want %q", text, test.want)
 			}
 		})
+	}
+	for _, tenant := range good.Tenants { // which nobody has emptied
+		var n int
+		must(t, good.DB.(*library).direct.QueryRowContext(t.Context(), "SELECT count(*) FROM leak_hunt_"+tenant+"_customers").Scan(&n))
+		if n != 1 {
+			t.Errorf("the table of tenant %q has %d rows", tenant, n)
+		}
 	}
 }
 

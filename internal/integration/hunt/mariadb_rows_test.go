@@ -48,7 +48,7 @@ func onMariaDBRows(t testing.TB) isolationtest.Handle {
 	must(t, err)
 	admin := sql.OpenDB(root)
 	t.Cleanup(func() { _ = admin.Close() })
-	rows := &isolation.MariaDBRows{Base: base, Views: views, Tables: map[string]string{table: ""}}
+	rows := &isolation.MariaDBRows{Base: base, Views: views, Tables: tablesOf()}
 	config := isolation.Config{
 		Servers: map[string]isolation.Server{"main": isolation.MariaDB{
 			App: app, System: system, Open: open, Key: []byte("0123456789abcdef0123456789abcdef"), Rows: rows,
@@ -68,6 +68,7 @@ func onMariaDBRows(t testing.TB) isolationtest.Handle {
 		}
 		return rows.Apply(ctx, admin)
 	}
+	h.Copies = loads
 	h.Kill = func(ctx context.Context, most int) (int, error) { return killMariaDB(ctx, admin, user, most) }
 	return h
 }

@@ -30,8 +30,24 @@ type server struct {
 	path     string
 	fallback string
 
+	statements atomic.Int64 // that it was asked
+
 	mu       sync.Mutex
 	sessions map[*session]bool
+	plans    map[string]int // how many columns the answer to a text has
+}
+
+// planned returns an error at the first answer to a text that has other columns than the one before,
+// as a cached plan does.
+func (s *server) planned(query string, columns int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, known := s.plans[query]
+	s.plans[query] = columns
+	if known && before != columns && s.flaw == plansShared {
+		return errors.New("cached plan must not change result type")
+	}
+	return nil
 }
 
 var errUnbound, errLost, errOther = errors.New("no tenant is bound"), errors.New("the connection was lost"),
@@ -55,7 +71,7 @@ func (s *server) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	inner, err := s.Driver().Open("file:" + s.path + "?_pragma=busy_timeout(3000)&_pragma=journal_mode(WAL)&_pragma=synchronous(0)&_txlock=immediate")
+	inner, err := s.Driver().Open("file:" + s.path + "?_pragma=busy_timeout(3000)&_pragma=journal_mode(WAL)&_pragma=synchronous(0)&_pragma=foreign_keys(1)&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +235,7 @@ func (c *session) ExecContext(ctx context.Context, query string, args []driver.N
 		c.bind(tenant)
 		return driver.ResultNoRows, nil
 	}
+	c.server.statements.Add(1)
 	if query == "KEEP" {
 		c.keep = true
 		return driver.ResultNoRows, nil
@@ -242,13 +259,20 @@ func (c *session) ExecContext(ctx context.Context, query string, args []driver.N
 }
 
 func (c *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.server.statements.Add(1)
 	if err := c.use(ctx); err != nil {
 		return nil, err
 	}
+	asked := query
 	query, err := c.text(query)
 	var inner driver.Rows
 	if err == nil {
 		inner, err = c.inner.QueryContext(ctx, query, args)
+	}
+	if err == nil {
+		if err = c.server.planned(asked, len(inner.Columns())); err != nil {
+			err = errors.Join(err, inner.Close())
+		}
 	}
 	if err != nil {
 		c.end(ctx)
@@ -380,27 +404,32 @@ func (c *session) Close() error {
 // library is a handle over sessions, with transactions by callback.
 type library struct {
 	*sql.DB
-	flaw flaw
-	left atomic.Bool
-	end  <-chan struct{} // of the test
+	server *server
+	direct *sql.DB // past all sessions
+	flaw   flaw
+	left   atomic.Bool
+	end    <-chan struct{} // of the test
 }
 
 // newLibrary returns a handle with a flaw; "" has none.
 func newLibrary(t testing.TB, f flaw) isolationtest.Handle {
 	t.Helper()
-	s := &server{flaw: f, path: filepath.Join(t.TempDir(), "server.db"), sessions: map[*session]bool{}}
+	s := &server{flaw: f, path: filepath.Join(t.TempDir(), "server.db"), sessions: map[*session]bool{}, plans: map[string]int{}}
 	tenants := []string{"acme", "globex", "initech"}
-	tables := map[string]bool{"": true}
-	for _, tenant := range append(tenants, "nobody") {
-		tables["_"+tenant] = true
-	}
-	direct, err := sql.Open("sqlite", s.path)
+	direct, err := sql.Open("sqlite", "file:"+s.path+"?_pragma=busy_timeout(3000)")
 	must(t, err)
-	for suffix := range tables {
-		_, err := direct.ExecContext(t.Context(), isolationtest.CreateTable(isolation.EngineSQLite, table+suffix, ""))
-		must(t, err)
+	t.Cleanup(func() { _ = direct.Close() })
+	for _, suffix := range []string{"", "_acme", "_globex", "_initech", "_nobody"} {
+		for _, ddl := range append([]string{isolationtest.CreateTable(isolation.EngineSQLite, table+suffix, "")},
+			isolationtest.CreateRelated(isolation.EngineSQLite, table+suffix, "")...) {
+			_, err := direct.ExecContext(t.Context(), ddl)
+			must(t, err)
+		}
 	}
-	must(t, direct.Close())
+	migrate := func(ctx context.Context, tenant, statement string) error {
+		_, err := direct.ExecContext(ctx, strings.ReplaceAll(statement, table, table+"_"+tenant))
+		return err
+	}
 	switch f {
 	case retryUnbound:
 		s.fallback = "acme"
@@ -411,13 +440,14 @@ func newLibrary(t testing.TB, f flaw) isolationtest.Handle {
 		db := sql.OpenDB(s)
 		db.SetMaxOpenConns(conns)
 		db.SetMaxIdleConns(conns)
-		return &library{DB: db, flaw: f, end: t.Context().Done()}, nil
+		return &library{DB: db, server: s, direct: direct, flaw: f, end: t.Context().Done()}, nil
 	}
 	db, err := open(8)
 	must(t, err)
 	t.Cleanup(func() { _ = db.(*library).Close() })
 	return isolationtest.Handle{
 		DB: db, Engine: isolation.EngineSQLite, Tenants: tenants, Open: open, Kill: s.killSome,
+		Migrate: migrate, Related: true,
 		Bind: func(ctx context.Context, tenant string) context.Context {
 			return context.WithValue(ctx, tenantKey{}, tenant)
 		},
