@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 }
 
 // rounds is how often plain and scoped take turns.
-const rounds = 5
+const rounds = 12
 
 // side is one way to do a case's work.
 type side struct {

@@ -24,6 +24,7 @@ type Conn struct {
 	pgx          *pgx.Conn
 	pg           *pgconn.PgConn
 	descriptions *descriptions
+	socket       *socket
 	tracer       pgx.QueryTracer // of the callers' statements, or nil
 	caller       string          // the text of the next statement as its caller wrote it; "" for the library's own
 
@@ -40,7 +41,7 @@ type Conn struct {
 func newConn(std *stdlib.Conn, d *descriptions) *Conn {
 	return &Conn{
 		std: std, pgx: std.Conn(), pg: std.Conn().PgConn(), descriptions: d,
-		tracer: std.Conn().Config().Tracer, lastUse: time.Now(),
+		socket: newSocket(std.Conn().PgConn().Conn()), tracer: std.Conn().Config().Tracer, lastUse: time.Now(),
 	}
 }
 
@@ -95,7 +96,7 @@ func (c *Conn) Live(ctx context.Context) error {
 	if c.pg.IsClosed() {
 		return driver.ErrBadConn
 	}
-	switch quiet, err := socketQuiet(c.pg.Conn()); {
+	switch quiet, err := c.socket.isQuiet(); {
 	case err == nil && quiet:
 		return nil
 	case err == nil, time.Since(c.lastUse) > time.Second:

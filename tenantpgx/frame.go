@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"lexigram.dev/tenancy/isolation"
 )
@@ -36,6 +37,11 @@ var bindTexts = [...]string{
 
 func isBind(sql string) bool { return slices.Contains(bindTexts[:], sql) }
 
+// bindFields are what the columns of a binding always are, so that nobody asks for them.
+var bindFields = slices.Repeat([]pgconn.FieldDescription{{
+	Name: "set_config", DataTypeOID: pgtype.TextOID, DataTypeSize: -1, TypeModifier: -1,
+}}, 2*len(bindTexts))
+
 // discardTemp drops temporary tables at the end of a transaction behind a pooler, where nobody
 // resets the session: they would come before the tables of the next tenant.
 const discardTemp = "DISCARD TEMP"
@@ -49,8 +55,10 @@ type exchange struct {
 	explicit bool
 	sql      string
 	place    string
-	answers  []answer // what the server will say, in order
-	read     int      // how many of them were read
+	unnamed  string     // the text that was parsed last without a name, which the server has until the next
+	running  *statement // the caller's that was sent last, if by name
+	answers  []answer   // what the server will say, in order
+	read     int        // how many of them were read
 }
 
 // answer is what the server will say to one message of a frame.
@@ -124,15 +132,26 @@ func (c *Conn) setParams(params [][]byte, s isolation.Setting) {
 
 // sendText writes a command of our own.
 func (x *exchange) sendText(sql string) {
-	x.pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+	x.sendUnnamed(sql, nil, nil, nil, nil)
 	x.expect(answer{})
+}
+
+// sendUnnamed writes a statement without a name. What repeats the statement before it is not parsed
+// again: a frame has one server, behind a pooler too.
+func (x *exchange) sendUnnamed(sql string, oids []uint32, params [][]byte, formats, resultFormats []int16) {
+	if x.unnamed == sql {
+		x.pipeline.SendQueryPrepared("", params, formats, resultFormats)
+		return
+	}
+	x.unnamed = sql
+	x.pipeline.SendQueryParams(sql, params, oids, formats, resultFormats)
 }
 
 // sendStatement writes a statement: by name where the server is sure to know it.
 func (x *exchange) sendStatement(key statementKey, oids []uint32, params [][]byte, formats, resultFormats []int16) {
 	c := x.conn
-	if !c.direct {
-		x.pipeline.SendQueryParams(key.sql, params, oids, formats, resultFormats)
+	if x.running = nil; !c.direct {
+		x.sendUnnamed(key.sql, oids, params, formats, resultFormats)
 		return
 	}
 	s := c.prepared.get(key)
@@ -140,6 +159,11 @@ func (x *exchange) sendStatement(key statementKey, oids []uint32, params [][]byt
 		s = c.prepared.add(key)
 		x.pipeline.SendPrepare(s.name, key.sql, oids)
 		x.expect(answer{prepared: s})
+	}
+	x.running = s
+	if s.known != nil {
+		x.pipeline.SendQueryStatement(s.known, params, formats, resultFormats)
+		return
 	}
 	x.pipeline.SendQueryPrepared(s.name, params, formats, resultFormats)
 }
@@ -156,7 +180,8 @@ type call struct {
 // none.
 func (x *exchange) sendCall(s call, desc *description, b *pgx.ExtendedQueryBuilder) {
 	if desc == nil {
-		x.pipeline.SendQueryParams(s.sql, nil, nil, nil, nil)
+		x.running = nil
+		x.sendUnnamed(s.sql, nil, nil, nil, nil)
 	} else {
 		x.sendStatement(statementKey{s.sql, x.place}, desc.ParamOIDs, b.ParamValues, b.ParamFormats, s.formats.of(desc, b))
 	}
@@ -169,7 +194,7 @@ func (x *exchange) sendEnd(f frame) error {
 		// Again: the statement may have set it for the session. The tenant stays bound for what
 		// runs at COMMIT.
 		for sql, params := range x.conn.bindings(f.bind) {
-			x.pipeline.SendQueryParams(sql, params, nil, nil, nil)
+			x.sendUnnamed(sql, nil, params, nil, nil)
 			x.expect(answer{})
 		}
 		if !x.conn.direct {
@@ -360,6 +385,9 @@ func (c *Conn) startOnce(ctx context.Context, f frame, s call) (*exchange, *pgco
 		_, err = x.end(ctx, err)
 		return nil, nil, err
 	}
+	if x.running != nil {
+		x.running.learn(r.FieldDescriptions())
+	}
 	return x, r, nil
 }
 
@@ -459,6 +487,7 @@ func (c *Conn) ask(ctx context.Context, f frame, queries ...string) ([]*descript
 		return nil, err
 	}
 	for _, query := range queries {
+		x.unnamed = query
 		x.pipeline.SendPrepare("", query, nil)
 		x.expect(answer{wanted: true})
 	}

@@ -7,5 +7,9 @@ import (
 	"net"
 )
 
-// socketQuiet cannot look at a socket here.
-func socketQuiet(net.Conn) (quiet bool, err error) { return false, errors.ErrUnsupported }
+// socket cannot be looked at here.
+type socket struct{}
+
+func newSocket(net.Conn) *socket { return nil }
+
+func (*socket) isQuiet() (bool, error) { return false, errors.ErrUnsupported }

@@ -1,6 +1,12 @@
 package tenantpgx
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
 
 // maxStatements bounds the prepared statements of one connection.
 const maxStatements = 256
@@ -23,6 +29,27 @@ type statement struct {
 	name   string
 	key    statementKey
 	exists bool
+	// known are its columns, so that the server need not tell them with each result; nil until they
+	// are.
+	known *pgconn.StatementDescription
+}
+
+// planned are the words that a statement begins with whose columns never change as long as it is
+// prepared: the server refuses it when they would. Not so FETCH, EXECUTE, CALL or SHOW.
+var planned = []string{"select", "with", "insert", "update", "delete", "merge", "values", "table"}
+
+func isPlanned(sql string) bool {
+	sql = strings.TrimLeft(sql, " \t\r\n")
+	return slices.ContainsFunc(planned, func(word string) bool {
+		return len(sql) > len(word) && strings.EqualFold(sql[:len(word)], word) && strings.IndexByte(" \t\r\n", sql[len(word)]) >= 0
+	})
+}
+
+// learn remembers the columns that the server told with a result of the statement.
+func (m *statement) learn(fields []pgconn.FieldDescription) {
+	if m.known == nil && len(fields) > 0 && isPlanned(m.key.sql) {
+		m.known = &pgconn.StatementDescription{Name: m.name, Fields: slices.Clone(fields)}
+	}
 }
 
 func (s *statements) get(key statementKey) *statement { return s.byKey[key] }
@@ -42,6 +69,9 @@ func (s *statements) add(key statementKey) *statement {
 	}
 	s.serial++
 	added := &statement{name: "tenancy_" + strconv.Itoa(s.serial), key: key}
+	if i := slices.Index(bindTexts[:], key.sql); i >= 0 {
+		added.learn(bindFields[:2*(i+1)])
+	}
 	s.byKey[key] = added
 	return added
 }
