@@ -16,8 +16,8 @@ type Validator struct {
 	dir     Directory
 	members Membership
 	gens    *generations
-	tenants *cache[Ref, *Tenant]
-	belongs *cache[memberKey, *Member]
+	tenants *cache[Ref, Tenant]
+	belongs *cache[memberKey, Member]
 	now     func() time.Time
 	// decoy is the id of some tenant. A membership question about a tenant that does not
 	// exist is asked with it, so that it costs what a question about a real one costs.
@@ -63,12 +63,12 @@ func NewValidator(cfg ValidatorConfig) (*Validator, error) {
 	first := "00000000-0000-0000-0000-000000000000"
 	v.decoy.Store(&first)
 	var err error
-	if v.tenants, err = newCache[Ref, *Tenant](v.gens, cacheConfig{
+	if v.tenants, err = newCache[Ref, Tenant](v.gens, cacheConfig{
 		size: rc.CacheSize, ttl: rc.ValidatorCacheTTL, absent: rc.NegativeCacheTTL, stale: rc.StaleIfError,
 	}); err != nil {
 		return nil, err
 	}
-	v.belongs, err = newCache[memberKey, *Member](v.gens, cacheConfig{
+	v.belongs, err = newCache[memberKey, Member](v.gens, cacheConfig{
 		size: rc.CacheSize, ttl: rc.MembershipCacheTTL, absent: rc.MembershipCacheTTL, stale: rc.StaleIfError,
 	})
 	return v, err
@@ -101,30 +101,34 @@ func (v *Validator) Validate(ctx context.Context, ref Ref) (Tenant, error) {
 // the caller's reading of the clock.
 func (v *Validator) lookup(ctx context.Context, ref Ref, now time.Duration) (*Tenant, bool, error) {
 	if e, ok := v.tenants.hit(ref, now); ok {
-		return e.value, false, nil
+		return &e.value, false, nil
 	}
 	if ref.kind == RefNone || ref.kind == RefMalformed {
 		return nil, false, ErrNotFound
 	}
-	e, stale, err := v.tenants.get(ctx, ref, func(ctx context.Context) (loaded[*Tenant], error) {
+	e, stale, err := v.tenants.get(ctx, ref, func(ctx context.Context) (loaded[Tenant], error) {
 		t, err := v.dir.Lookup(ctx, ref)
 		if errors.Is(err, ErrNotFound) {
-			return loaded[*Tenant]{absence: ErrNotFound}, nil
+			return loaded[Tenant]{absence: ErrNotFound}, nil
 		}
 		if err != nil {
-			return loaded[*Tenant]{}, err
+			return loaded[Tenant]{}, err
 		}
 		if err := CheckID(t.ID); err != nil { // it becomes part of keys and names
-			return loaded[*Tenant]{}, fmt.Errorf("the directory's answer for %s: %w", ref, err)
+			return loaded[Tenant]{}, fmt.Errorf("the directory's answer for %s: %w", ref, err)
 		}
 		t = t.Clone()
-		v.decoy.Store(&t.ID)
-		return loaded[*Tenant]{value: &t, owner: t.ID}, nil
+		id := t.ID
+		v.decoy.Store(&id)
+		return loaded[Tenant]{value: t, owner: t.ID}, nil
 	})
 	if err != nil {
 		return nil, false, unavailable(ctx, fmt.Errorf("look up tenant %s: %w", ref, err))
 	}
-	return e.value, stale, e.absence
+	if e.absence != nil {
+		return nil, stale, e.absence
+	}
+	return &e.value, stale, nil
 }
 
 // Authorize returns what the user is in the tenant: [ErrNotMember] when nothing, or no
@@ -152,13 +156,13 @@ func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration
 			owner, tenantID = nobody, *v.decoy.Load()
 		}
 		var err error
-		e, _, err = v.belongs.get(ctx, key, func(ctx context.Context) (loaded[*Member], error) {
+		e, _, err = v.belongs.get(ctx, key, func(ctx context.Context) (loaded[Member], error) {
 			m, err := v.members.Member(ctx, key.userID, tenantID)
 			if errors.Is(err, ErrNotMember) || errors.Is(err, ErrNotFound) || (err == nil && unknown) {
-				return loaded[*Member]{owner: owner, absence: ErrNotMember}, nil
+				return loaded[Member]{owner: owner, absence: ErrNotMember}, nil
 			}
 			m.Roles = slices.Clone(m.Roles)
-			return loaded[*Member]{value: &m, owner: owner}, err
+			return loaded[Member]{value: m, owner: owner}, err
 		})
 		if err != nil {
 			return nil, unavailable(ctx, fmt.Errorf("look up the membership of user %q: %w", key.userID, err))
@@ -167,7 +171,7 @@ func (v *Validator) member(ctx context.Context, key memberKey, now time.Duration
 	if e.absence != nil {
 		return nil, e.absence
 	}
-	if m := e.value; m.Expires.IsZero() || v.now().Before(m.Expires) {
+	if m := &e.value; m.Expires.IsZero() || v.now().Before(m.Expires) {
 		return m, nil
 	}
 	return nil, ErrNotMember
