@@ -337,7 +337,7 @@ func readStates(ctx context.Context, tx *sql.Tx, w dialect.Wall) (states, error)
 	if err := tx.QueryRowContext(ctx, dialect.FunctionsStand, input).Scan(&s.functions); err != nil {
 		return s, err
 	}
-	err := eachRow(ctx, tx, dialect.TableStates, input, func(rows *sql.Rows) error {
+	err := eachRow(ctx, tx, dialect.TableStates, func(rows *sql.Rows) error {
 		var i int
 		var t dialect.State
 		p := &t.Policies
@@ -346,11 +346,11 @@ func readStates(ctx context.Context, tx *sql.Tx, w dialect.Wall) (states, error)
 		}
 		s.tables[i-1] = t
 		return nil
-	})
+	}, input)
 	if err != nil {
 		return s, err
 	}
-	return s, eachRow(ctx, tx, dialect.OtherStates, input, func(rows *sql.Rows) error {
+	return s, eachRow(ctx, tx, dialect.OtherStates, func(rows *sql.Rows) error {
 		var kind string
 		var i int
 		var stands bool
@@ -363,12 +363,17 @@ func readStates(ctx context.Context, tx *sql.Tx, w dialect.Wall) (states, error)
 			s.private[i-1] = stands
 		}
 		return nil
-	})
+	}, input)
+}
+
+// rowQuerier is a *sql.Tx or *sql.Conn.
+type rowQuerier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // eachRow calls scan for every row that a query about a wall answers.
-func eachRow(ctx context.Context, tx *sql.Tx, query, input string, scan func(*sql.Rows) error) error {
-	rows, err := tx.QueryContext(ctx, query, input)
+func eachRow(ctx context.Context, q rowQuerier, query string, scan func(*sql.Rows) error, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -99,31 +99,31 @@ func (p *planner) read(ctx context.Context, tx *sql.Tx, input string) (err error
 		return err
 	}
 	p.kinds, p.beginsTable = map[int]tableKind{}, map[int]bool{}
-	err = eachRow(ctx, tx, dialect.TableKinds, input, func(rows *sql.Rows) error {
+	err = eachRow(ctx, tx, dialect.TableKinds, func(rows *sql.Rows) error {
 		var i int
 		var k tableKind
 		err := rows.Scan(&i, &k.partitioned, &k.column)
 		p.kinds[i] = k
 		return err
-	})
+	}, input)
 	if err != nil {
 		return err
 	}
-	err = eachRow(ctx, tx, dialect.OldKeys, input, func(rows *sql.Rows) error {
+	err = eachRow(ctx, tx, dialect.OldKeys, func(rows *sql.Rows) error {
 		var k dialect.OldKey
 		err := rows.Scan(&k.Table, &k.Index, &k.Constraint, &k.Primary, &k.Deferrable, &k.Columns, &k.Kept, &k.Referenced, &k.Added)
 		p.keys = append(p.keys, k)
 		return err
-	})
+	}, input)
 	if err != nil {
 		return err
 	}
-	return eachRow(ctx, tx, dialect.OldReferences, input, func(rows *sql.Rows) error {
+	return eachRow(ctx, tx, dialect.OldReferences, func(rows *sql.Rows) error {
 		var o dialect.OldReference
 		err := rows.Scan(&o.Table, &o.Parent, &o.Constraint, &o.Columns, &o.Keys, &o.OnDelete, &o.OnUpdate, &o.Deferrable, &o.Refused)
 		p.references = append(p.references, o)
 		return err
-	})
+	}, input)
 }
 
 // write makes the steps, or reports everything that forbids them.

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"lexigram.dev/tenancy"
 	"lexigram.dev/tenancy/isolation/internal/dialect"
@@ -132,37 +131,37 @@ func (s SQLite) checkRows(ctx context.Context) error {
 	return s.Rows.check(ctx, db)
 }
 
-// check reports tables that nobody has classified, and those without the tenant column.
+// check reports tables that nobody has classified, those without the tenant column, and those where two
+// tenants' ids can be equal. [SQLiteRows.Verify] finds more.
 func (r *SQLiteRows) check(ctx context.Context, db *sql.DB) error {
-	rows, err := db.QueryContext(ctx, `SELECT s.name, s.type, coalesce((SELECT group_concat(c.name, char(10)) FROM pragma_table_info(s.name) c), '')
-		FROM sqlite_schema s WHERE s.type IN ('table', 'view') AND s.name NOT LIKE 'sqlite\_%' ESCAPE '\'`)
+	f, err := readSQLite(ctx, db, r.walled())
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
 	var errs []error
-	missing := maps.Clone(r.Tables)
-	for rows.Next() {
-		var name, kind, columns string
-		if err := rows.Scan(&name, &kind, &columns); err != nil {
-			return err
-		}
+	for _, name := range sortedKeys(f.tables) {
 		_, owned := r.Tables[name]
-		delete(missing, name)
+		kind := f.tables[name].kind
 		switch {
 		case slices.Contains(r.Shared, name):
 		case !owned:
 			errs = append(errs, fmt.Errorf("%s %q is not classified: name it in SQLite.Rows.Tables or Shared", kind, name))
 		case kind == "view":
 			errs = append(errs, fmt.Errorf("view %q cannot be walled: name it in SQLite.Rows.Shared if it shows no tenant's rows, or drop it", name))
-		case !slices.ContainsFunc(strings.Split(columns, "\n"), func(c string) bool { return strings.EqualFold(c, r.column(name)) }):
+		case f.tables[name].column(r.column(name)) == nil:
 			errs = append(errs, fmt.Errorf("table %q has no column %q: add it, or give its name in SQLite.Rows.Tables", name, r.column(name)))
+		default:
+			if why := f.tables[name].equal(r.column(name)); why != "" {
+				errs = append(errs, fmt.Errorf("table %q: %s: declare the column as text", name, why))
+			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		errs = append(errs, fmt.Errorf("table %q of SQLite.Rows.Tables does not exist: run the migrations", name))
+	for _, name := range sortedKeys(r.Tables) {
+		if f.tables[name] == nil {
+			errs = append(errs, fmt.Errorf("table %q of SQLite.Rows.Tables does not exist: run the migrations", name))
+		}
 	}
-	return errors.Join(append(errs, rows.Err())...)
+	return errors.Join(errs...)
 }
 
 func (s SQLite) provisionRows(ctx context.Context, _ tenancy.Tenant) error { return s.checkRows(ctx) }

@@ -49,12 +49,12 @@ func (r RLS) Verify(ctx context.Context, db *sql.DB) (Report, error) {
 				return err
 			}
 		}
-		return eachRow(ctx, tx, dialect.Unseen, input, func(rows *sql.Rows) error {
+		return eachRow(ctx, tx, dialect.Unseen, func(rows *sql.Rows) error {
 			var what string
 			err := rows.Scan(&what)
 			report.Unseen = append(report.Unseen, what)
 			return err
-		})
+		}, input)
 	})
 	return report, err
 }
@@ -74,12 +74,12 @@ func (r RLS) look(ctx context.Context, db *sql.DB, fn func(tx *sql.Tx, input str
 
 // probe adds the findings of one question.
 func (p *Report) probe(ctx context.Context, tx *sql.Tx, probe dialect.Probe, input string) error {
-	err := eachRow(ctx, tx, probe.Query, input, func(rows *sql.Rows) error {
+	err := eachRow(ctx, tx, probe.Query, func(rows *sql.Rows) error {
 		var f Finding
 		err := rows.Scan(&f.Kind, &f.Object, &f.Detail, &f.Remedy)
 		p.Findings = append(p.Findings, f)
 		return err
-	})
+	}, input)
 	if err != nil {
 		return fmt.Errorf("verify the wall: %w", err)
 	}
@@ -89,8 +89,8 @@ func (p *Report) probe(ctx context.Context, tx *sql.Tx, probe dialect.Probe, inp
 	return nil
 }
 
-// Verify looks at the wall of each server that has one for row_level: see [RLS.Verify] and
-// [MariaDBRows.Verify]. With more than one, the objects begin with the server's name. Without any it
+// Verify looks at the wall of each server that has one for row_level: see [RLS.Verify],
+// [MariaDBRows.Verify] and [SQLiteRows.Verify]. With more than one, the objects begin with the server's name. Without any it
 // fails.
 func (db *DB) Verify(ctx context.Context) (Report, error) {
 	walls := map[string]interface {
@@ -106,11 +106,15 @@ func (db *DB) Verify(ctx context.Context) (Report, error) {
 			if s.Rows != nil {
 				walls[name] = s
 			}
+		case SQLite:
+			if s.Rows != nil {
+				walls[name] = s
+			}
 		}
 	}
 	var all Report
 	if len(walls) == 0 {
-		return all, errors.New("verify the wall: no server has PostgreSQL.RLS or MariaDB.Rows, so there is none: set it, or do not ask")
+		return all, errors.New("verify the wall: no server has PostgreSQL.RLS, MariaDB.Rows or SQLite.Rows, so there is none: set it, or do not ask")
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(walls)) {

@@ -26,6 +26,7 @@ const (
 	nestedAnswered     flaw = "answers another tenant inside a transaction"
 	emptyWithoutTenant flaw = "finds nothing without a tenant"
 	plansShared        flaw = "keeps a plan per text for tenants whose tables differ"
+	formsRefused       flaw = "refuses every form of a query, and says that it cannot keep them"
 	connectionLeft     flaw = "leaves rows open"
 	goroutineLeft      flaw = "leaves a goroutine"
 )
@@ -57,7 +58,8 @@ var flaws = []struct {
 	{rowsKeep, "C15 rows left open", []isolationtest.Check{isolationtest.UnboundAccess}},
 	{nestedAnswered, "C12 another tenant inside a transaction", []isolationtest.Check{isolationtest.OtherTenantInside}},
 	{emptyWithoutTenant, "R18 an empty answer without a tenant", []isolationtest.Check{isolationtest.UnboundAccess}},
-	{plansShared, "C10 a table that changes", nil}, // the hunt changes no tables
+	{plansShared, "C10 a table that changes", nil},   // the hunt changes no tables
+	{formsRefused, "R04 every form of a query", nil}, // the hunt asks for rows only
 	{connectionLeft, "", []isolationtest.Check{isolationtest.ConnectionLeft}},
 	{goroutineLeft, "", []isolationtest.Check{isolationtest.GoroutineLeft}},
 }

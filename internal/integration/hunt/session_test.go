@@ -53,6 +53,8 @@ func (s *server) planned(query string, columns int) error {
 var errUnbound, errLost, errOther = errors.New("no tenant is bound"), errors.New("the connection was lost"),
 	errors.New("another tenant's work is under way")
 
+var errRefused = errors.New("the statement cannot be kept in its tenant")
+
 type (
 	tenantKey struct{}
 	retryKey  struct{}
@@ -260,6 +262,9 @@ func (c *session) ExecContext(ctx context.Context, query string, args []driver.N
 
 func (c *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.server.statements.Add(1)
+	if c.server.flaw == formsRefused && strings.Contains(strings.ToLower(query), "count(") {
+		return nil, errRefused
+	}
 	if err := c.use(ctx); err != nil {
 		return nil, err
 	}
@@ -447,7 +452,7 @@ func newLibrary(t testing.TB, f flaw) isolationtest.Handle {
 	t.Cleanup(func() { _ = db.(*library).Close() })
 	return isolationtest.Handle{
 		DB: db, Engine: isolation.EngineSQLite, Tenants: tenants, Open: open, Kill: s.killSome,
-		Migrate: migrate, Related: true,
+		Migrate: migrate, Related: true, Refuses: func(err error) bool { return errors.Is(err, errRefused) },
 		Bind: func(ctx context.Context, tenant string) context.Context {
 			return context.WithValue(ctx, tenantKey{}, tenant)
 		},
