@@ -263,7 +263,7 @@ func (r *MariaDBRows) prepare(ctx context.Context, conn *sql.Conn, b *mariaDBBas
 		}
 		column, found := table.column(t.Column)
 		if !found || !dialect.IsMariaDBTenantType(column.kind) {
-			errs = append(errs, fmt.Errorf("table %q has no column %q that can hold a tenant's id: add it, or give its name in MariaDB.Rows.Tables", name, t.Column))
+			errs = append(errs, fmt.Errorf("table %q has no column %q that can hold a tenant's id: %s", name, t.Column, r.addColumn(b, name)))
 			continue
 		}
 		t.Type, t.Natural = column.kind, column.natural
@@ -279,6 +279,18 @@ func (r *MariaDBRows) prepare(ctx context.Context, conn *sql.Conn, b *mariaDBBas
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// addColumn says how a table gets its tenant column. Rows cannot be a tenant's by way of their parent, as
+// with [Via]: the server would ask a statement's conditions about others' rows first.
+func (r *MariaDBRows) addColumn(b *mariaDBBase, table string) string {
+	for _, k := range b.foreign {
+		if _, walled := r.Tables[k.parent]; walled && k.schema == r.Base && k.table == table {
+			return fmt.Sprintf("its rows belong to those of %s by the key %s, which no view on MariaDB can go by: "+
+				"add the column, fill it in from %s, and put it into that key", k.parent, k.name, k.parent)
+		}
+	}
+	return "add it, or give its name in MariaDB.Rows.Tables"
 }
 
 // tables returns the tables as the wall's text needs them, or why there is none for one.
@@ -414,7 +426,7 @@ func (r *MariaDBRows) findTables(b *mariaDBBase) []Finding {
 		c, found := t.column(r.column(name))
 		switch {
 		case !found:
-			find("tenant-column", "add it, or give its name in MariaDB.Rows.Tables", "it has no column %q", r.column(name))
+			find("tenant-column", r.addColumn(b, name), "it has no column %q", r.column(name))
 			continue
 		case c.nullable:
 			find("tenant-column", "make it NOT NULL", "the column %s may be NULL, and such rows are nobody's", c.name)

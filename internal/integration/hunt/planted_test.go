@@ -29,6 +29,7 @@ func TestPlantedHolesAreFound(t *testing.T) {
 		"keys without the tenant":              {plant: shortKey, row: "R10 foreign keys"},
 		"a cascade without the tenant":         {plant: shortKey, row: "R16 cascades"},
 		"BYPASSRLS":                            {plant: []string{"ALTER ROLE app BYPASSRLS"}, row: "R11 the login's rights"},
+		"CREATEROLE":                           {plant: []string{"ALTER ROLE app CREATEROLE"}, row: "R11 the login's rights"},
 		"the application owns the table":       {plant: []string{"ALTER TABLE leak_hunt OWNER TO app"}, row: "R11 statements that take the wall down"},
 		"grants on each new table":             {plant: grants, row: "R12 a table that nobody walled"},
 		"grants on each new view or partition": {plant: grants, row: "R15 partitions and views"},
