@@ -1,7 +1,6 @@
 package isolation_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,7 +60,7 @@ func TestRowsByWayOfTheirParentOnMariaDB(t *testing.T) {
 		"UPDATE order_lines SET line = line WHERE %s", "DELETE FROM order_lines WHERE line > 9 AND %s", "SELECT count(*) FROM order_lines WHERE %s",
 	} {
 		if seen == "" {
-			seen = keptBy(t, c, c.acme, fmt.Sprintf(text, "(@seen := if(product = 'secret', product, @seen)) IS NOT NULL"))
+			seen = keptBy(t, c, fmt.Sprintf(text, "(@seen := if(product = 'secret', product, @seen)) IS NOT NULL"))
 		}
 	}
 	if seen != "secret" {
@@ -97,22 +96,22 @@ func TestRowsByWayOfTheirParentOnMariaDB(t *testing.T) {
 	must(t, err)
 	must(t, c.db.Check(t.Context()))
 	count(1)
-	if got := keptBy(t, c, c.acme, "DELETE FROM order_lines WHERE line > 9 AND (@seen := if(product = 'secret', product, @seen)) IS NOT NULL"); got != "" {
+	if got := keptBy(t, c, "DELETE FROM order_lines WHERE line > 9 AND (@seen := if(product = 'secret', product, @seen)) IS NOT NULL"); got != "" {
 		t.Errorf("with the column, a condition met %q", got)
 	}
 }
 
-// keptBy runs a statement on a lease and returns what its condition has kept in @seen.
-func keptBy(t testing.TB, c *cell, ctx context.Context, text string) (seen string) {
+// keptBy runs a statement on a lease of acme's and returns what its condition has kept in @seen.
+func keptBy(t testing.TB, c *cell, text string) (seen string) {
 	t.Helper()
-	conn, err := c.db.Conn(ctx)
+	conn, err := c.db.Conn(c.acme)
 	must(t, err)
 	defer conn.Close()
 	for _, statement := range []string{"SET @seen = ''", text} {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
+		if _, err := conn.ExecContext(c.acme, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	must(t, conn.QueryRowContext(ctx, "SELECT @seen").Scan(&seen))
+	must(t, conn.QueryRowContext(c.acme, "SELECT @seen").Scan(&seen))
 	return seen
 }
