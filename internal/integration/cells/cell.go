@@ -21,6 +21,8 @@ type Cell struct {
 	Stdlib bool
 	// Fence says that the database itself filters no read.
 	Fence bool
+	// Shared are tables of a shared SQLite file that are no tenant's, such as a migration tool's.
+	Shared []string
 }
 
 // All returns every cell that is not refused at start.

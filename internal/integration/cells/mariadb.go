@@ -57,7 +57,7 @@ func (c Cell) mariaDB(t testing.TB, tables []string) isolation.MariaDB {
 // mariaDBRows says which tables tenants share, in databases of the test's own.
 func mariaDBRows(t testing.TB, server *servers.MariaDBServer, tables []string) *isolation.MariaDBRows {
 	t.Helper()
-	rows := &isolation.MariaDBRows{Base: server.CreateDatabase(t), Tables: map[string]string{}}
+	rows := &isolation.MariaDBRows{Base: createMariaDB(t, server), Tables: map[string]string{}}
 	rows.Views = rows.Base + "_views"
 	for _, table := range tables {
 		rows.Tables[table] = ""
@@ -69,4 +69,15 @@ func mariaDBRows(t testing.TB, server *servers.MariaDBServer, tables []string) *
 		must(t, errors.Join(err, admin.Close()))
 	})
 	return rows
+}
+
+// createMariaDB makes a database with the character set of tenants' own.
+func createMariaDB(t testing.TB, server *servers.MariaDBServer) (name string) {
+	t.Helper()
+	name = server.CreateDatabase(t)
+	admin, err := sql.Open("mysql", server.DSN(name))
+	must(t, err)
+	_, err = admin.ExecContext(t.Context(), "ALTER DATABASE "+name+" CHARACTER SET utf8mb4")
+	must(t, errors.Join(err, admin.Close()))
+	return name
 }

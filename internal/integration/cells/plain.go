@@ -26,7 +26,7 @@ func OpenPlain(t testing.TB, engine isolation.Engine) Plain {
 		driver, url = "pgx", pg.URL(pg.CreateDatabase(t))
 	case isolation.EngineMariaDB:
 		server := servers.MariaDB(t)
-		driver, url = "mysql", server.DSN(server.CreateDatabase(t))+MariaDBParams
+		driver, url = "mysql", server.DSN(createMariaDB(t, server))+MariaDBParams
 	}
 	db, err := sql.Open(driver, url)
 	must(t, err)

@@ -4,9 +4,11 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -30,6 +32,9 @@ func (d *diary) note(what string, result any, err error) {
 func kind(err error) string {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code + " " + e.ConstraintName
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return strconv.Itoa(int(e.Number)) // its text has the key's values, of which the tenant is one
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return "no rows"

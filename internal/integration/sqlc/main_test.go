@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { servers.Main(m) }
 
 // The migrations of the shop by engine. The folder rows has what tables need that tenants share.
 //
-//go:embed postgres/shop postgres/rows
+//go:embed postgres/shop postgres/rows mariadb/shop mariadb/rows sqlite/shop sqlite/rows
 var migrations embed.FS
 
 // engine is the shop on a kind of database.
@@ -34,6 +34,8 @@ type engine struct {
 
 var engines = []engine{
 	{isolation.EnginePostgreSQL, "postgres", []string{"customers", "products", "orders", "lines", "visits"}, []layer{sqlcPgx, sqlcSQL, sqlxPgx}},
+	{isolation.EngineMariaDB, "mariadb", []string{"customers", "products", "orders", "items", "visits"}, []layer{sqlcMariaDB}},
+	{isolation.EngineSQLite, "sqlite", []string{"customers", "products", "orders", "items", "visits"}, []layer{sqlcSQLite}},
 }
 
 // layer is a way to write queries, and a shop's day by it.
@@ -122,19 +124,23 @@ func (e engine) foreign(t *testing.T, o *cells.Opened) context.Context {
 }
 
 // dump returns all rows of a tenant.
-func (e engine) dump(ctx context.Context, t *testing.T, db *isolation.DB) (rows []string) {
+func (e engine) dump(ctx context.Context, t *testing.T, db *isolation.DB) (all []string) {
 	t.Helper()
 	for _, table := range e.tables {
-		found := tableRows(ctx, t, db, table)
-		slices.Sort(found)
-		rows = append(rows, found...)
+		rows := queryRows(ctx, t, db, "SELECT * FROM "+table)
+		if len(rows) == 0 {
+			t.Fatalf("no %s", table)
+		}
+		slices.Sort(rows)
+		all = append(all, rows...)
 	}
-	return rows
+	return all
 }
 
-func tableRows(ctx context.Context, t *testing.T, db *isolation.DB, table string) (all []string) {
+// queryRows returns what a query answers, a text for each row.
+func queryRows(ctx context.Context, t *testing.T, db *isolation.DB, query string) (all []string) {
 	t.Helper()
-	rows, err := db.QueryContext(ctx, "SELECT * FROM "+table)
+	rows, err := db.QueryContext(ctx, query)
 	must(t, err)
 	defer rows.Close()
 	columns, err := rows.Columns()
@@ -145,12 +151,9 @@ func tableRows(ctx context.Context, t *testing.T, db *isolation.DB, table string
 			dest[i] = &values[i]
 		}
 		must(t, rows.Scan(dest...))
-		all = append(all, fmt.Sprint(table, values))
+		all = append(all, fmt.Sprint(columns, values))
 	}
 	must(t, rows.Err())
-	if len(all) == 0 {
-		t.Fatalf("no %s", table)
-	}
 	return all
 }
 
