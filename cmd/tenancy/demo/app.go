@@ -19,6 +19,7 @@ import (
 	"lexigram.dev/tenancy/cmd/tenancy/demo/notes"
 	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/sqlstore"
+	"lexigram.dev/tenancy/tenantjwt"
 )
 
 // stopTimeout bounds the end of what runs in the background.
@@ -86,56 +87,71 @@ func New(ctx context.Context, opts Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.place = fmt.Sprintf("isolation %s: %s", cfg.Lifecycle.IsolationStrategy, b.place)
 	a.close = sync.OnceValue(b.close.run)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
+	if err := a.build(ctx, cfg, b, true); err != nil {
+		return nil, err
+	}
+	if err := a.run(ctx, b, engine, verifier); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// build puts the parts together. With prepare it makes the tables, their walls and the demo's tenants
+// first, for which the migrator's login is needed.
+func (a *App) build(ctx context.Context, cfg tenancy.Config, b *backend, prepare bool) error {
+	a.place = fmt.Sprintf("isolation %s: %s", cfg.Lifecycle.IsolationStrategy, b.place)
 	b.pool.MaxWait = poolTimeout
 	placement := isolation.Config{
 		Servers:  map[string]isolation.Server{"main": b.server},
 		Strategy: cfg.Lifecycle.IsolationStrategy,
 		Pool:     b.pool,
-		Logger:   opts.Logger,
+		Logger:   a.log,
 	}
 	migrations, err := migrator()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	provisioner, err := isolation.NewProvisioner(placement, migrations)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := provisioner.Setup(ctx); err != nil {
-		return nil, err
+	if prepare {
+		if _, err := provisioner.Setup(ctx); err != nil {
+			return err
+		}
 	}
 	if a.db, err = isolation.Open(placement); err != nil {
-		return nil, err
+		return err
 	}
 	b.close.add(a.db.Close)
 	if err := a.db.Check(ctx); err != nil {
-		return nil, err
+		return err
 	}
-
 	cfg.Store, cfg.Provisioner = b.store, provisioner
-	if a.tn, err = tenancy.New(cfg); err != nil {
-		return nil, err
+	if a.tn, err = tenancy.New(cfg); err != nil || !prepare {
+		return err
 	}
-	if err := seed(ctx, a.tn, b.store); err != nil {
-		return nil, err
-	}
+	return seed(ctx, a.tn, b.store)
+}
+
+// run starts what runs in the background.
+func (a *App) run(ctx context.Context, b *backend, e *engine, verifier *tenantjwt.Verifier) error {
 	if err := a.tn.Start(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	b.close.add(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		return errors.Join(a.live.Close(ctx), a.tn.Stop(ctx))
 	})
-	a.handler = a.routes(verifier, notes.New(a.db.DB, engine.placeholders, a.live, a.fail))
-	return a, nil
+	a.handler = a.routes(verifier, notes.New(a.db.DB, e.placeholders, a.live, a.fail))
+	return nil
 }
 
 // Handler returns the application with everything around it.

@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -60,71 +62,122 @@ func openPostgreSQL(ctx context.Context, opts Options, strategy string) (_ *back
 		return nil, err
 	}
 
-	direct := func(role string) (string, error) { return users.url(opts.DatabaseURL, admin.Database, role) }
-	pooled := direct
-	if opts.PoolerURL != "" {
-		pooled = func(role string) (string, error) { return users.url(opts.PoolerURL, admin.Database, role) }
-	}
-	catalogue, err := openCatalogue(pooled, users.catalogue, opts.PoolerURL != "")
+	urls, err := users.urls(opts.DatabaseURL, opts.PoolerURL, admin.Database)
 	if err != nil {
 		return nil, err
 	}
-	b.close.add(catalogue.Close)
-	if b.store, err = sqlstore.New(catalogue, sqlstore.Config{Dialect: sqlstore.PostgreSQL}); err != nil {
+	if err := urls.open(b, users.roles, strategy, users.passwords.key()); err != nil {
 		return nil, err
 	}
-	server := isolation.PostgreSQL{RLS: &isolation.RLS{Roles: users.roles, Tables: []isolation.Table{{Name: "notes"}}, Private: []string{"goose_db_version"}}}
-	if server.App, err = connector(pooled, users.roles.App); err != nil {
-		return nil, err
-	}
-	if server.System, err = connector(pooled, users.roles.System); err != nil {
-		return nil, err
-	}
-	if server.Migrator, err = connector(direct, users.roles.Migrator); err != nil {
-		return nil, err
-	}
+	b.place = postgresPlace(strategy, admin.Database, admin.Host, admin.Port, opts.PoolerURL != "")
+	return b, nil
+}
+
+// postgresPlace says where the data is, for people.
+func postgresPlace(strategy, database, host string, port uint16, pooler bool) string {
 	what := map[string]string{
 		tenancy.StrategyRowLevel: "one table behind row security",
 		tenancy.StrategySchema:   "a schema per tenant",
 		tenancy.StrategyDatabase: "a database per tenant, the catalogue",
 	}
+	place := fmt.Sprintf("%s in the PostgreSQL database %s on %s:%d", what[strategy], database, host, port)
+	if pooler {
+		place += ", through a pooler"
+	}
+	return place
+}
+
+// postgresURLs are where the logins connect.
+type postgresURLs struct {
+	app, system, catalogue string
+	migrator               string // past every pooler; empty where tables are not made
+	tenants                string // the server, for the logins of tenants' databases
+	pooler                 bool   // the first three may lead through one
+}
+
+// urls returns the addresses of the logins: at base, and at pooler unless that is empty.
+func (l *postgresLogins) urls(base, pooler, database string) (u postgresURLs, err error) {
+	u.pooler = pooler != ""
+	for _, login := range []struct {
+		url      *string
+		at, role string
+	}{
+		{&u.app, cmp.Or(pooler, base), l.roles.App},
+		{&u.system, cmp.Or(pooler, base), l.roles.System},
+		{&u.catalogue, cmp.Or(pooler, base), l.catalogue},
+		{&u.migrator, base, l.roles.Migrator},
+	} {
+		if *login.url, err = l.url(login.at, database, login.role); err != nil {
+			return u, err
+		}
+	}
+	u.tenants = u.migrator
+	return u, nil
+}
+
+// open gives b the catalogue and the server of the notes. The passwords of the logins of tenants'
+// databases are derived from key.
+func (u postgresURLs) open(b *backend, roles isolation.Roles, strategy string, key []byte) error {
+	catalogue, err := openCatalogue(u.catalogue, u.pooler)
+	if err != nil {
+		return err
+	}
+	b.close.add(catalogue.Close)
+	if b.store, err = sqlstore.New(catalogue, sqlstore.Config{Dialect: sqlstore.PostgreSQL}); err != nil {
+		return err
+	}
+	server := isolation.PostgreSQL{RLS: &isolation.RLS{Roles: roles, Tables: []isolation.Table{{Name: "notes"}}, Private: []string{"goose_db_version"}}}
+	for _, c := range []struct {
+		connector *driver.Connector
+		url       string
+	}{{&server.App, u.app}, {&server.System, u.system}, {&server.Migrator, u.migrator}} {
+		if c.url == "" {
+			continue
+		}
+		if *c.connector, err = tenantpgx.NewConnector(c.url); err != nil {
+			return err
+		}
+	}
 	switch strategy {
 	case tenancy.StrategySchema:
-		server.Schemas = &isolation.Schemas{Roles: users.roles}
+		server.Schemas = &isolation.Schemas{Roles: roles}
 	case tenancy.StrategyDatabase:
-		migrator, err := direct(users.roles.Migrator)
+		open, err := u.databases()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		open, err := tenantpgx.Opener(migrator)
-		if err != nil {
-			return nil, err
-		}
-		server.Databases = &isolation.Databases{Open: open, Key: users.passwords.key()}
+		server.Databases = &isolation.Databases{Open: open, Key: key}
 	}
 	b.server = server
 	b.pool = isolation.PoolConfig{MaxConns: dataConns}
-	b.place = fmt.Sprintf("%s in the PostgreSQL database %s on %s:%d", what[strategy], admin.Database, admin.Host, admin.Port)
-	if opts.PoolerURL != "" {
-		b.place += ", through a pooler"
-	}
-	return b, nil
+	return nil
 }
 
-func connector(at func(role string) (string, error), role string) (*tenantpgx.Connector, error) {
-	u, err := at(role)
+// databases returns how tenants' databases are reached: by the tenants' logins, and by the migrator
+// where there is one.
+func (u postgresURLs) databases() (func(isolation.Login) (driver.Connector, error), error) {
+	tenants, err := tenantpgx.Opener(u.tenants)
 	if err != nil {
 		return nil, err
 	}
-	return tenantpgx.NewConnector(u)
+	migrator := func(isolation.Login) (driver.Connector, error) {
+		return nil, errors.New("who serves has no login that makes databases: run tenancy demo migrate")
+	}
+	if u.migrator != "" {
+		if migrator, err = tenantpgx.Opener(u.migrator); err != nil {
+			return nil, err
+		}
+	}
+	return func(login isolation.Login) (driver.Connector, error) {
+		if login.User == "" {
+			return migrator(login)
+		}
+		return tenants(login)
+	}, nil
 }
 
-func openCatalogue(at func(role string) (string, error), role string, pooler bool) (*sql.DB, error) {
-	u, err := at(role)
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := pgx.ParseConfig(u)
+func openCatalogue(url string, pooler bool) (*sql.DB, error) {
+	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
@@ -170,16 +223,21 @@ func makeLogins(ctx context.Context, owner *sql.DB, database string, creates boo
 	if err != nil {
 		return nil, err
 	}
-	err = users.roles.Create(ctx, owner, isolation.Passwords{
-		App:      users.passwords[users.roles.App],
-		System:   users.passwords[users.roles.System],
-		Migrator: users.passwords[users.roles.Migrator],
+	return users, users.create(ctx, owner)
+}
+
+// create makes the roles. One without a password here keeps the one it has.
+func (l *postgresLogins) create(ctx context.Context, owner *sql.DB) error {
+	err := l.roles.Create(ctx, owner, isolation.Passwords{
+		App:      l.passwords[l.roles.App],
+		System:   l.passwords[l.roles.System],
+		Migrator: l.passwords[l.roles.Migrator],
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	only := isolation.Roles{App: users.catalogue}
-	return users, only.Create(ctx, owner, isolation.Passwords{App: users.passwords[users.catalogue]})
+	only := isolation.Roles{App: l.catalogue}
+	return only.Create(ctx, owner, isolation.Passwords{App: l.passwords[l.catalogue]})
 }
 
 // makeCatalogue brings the catalogue's tables to their version and lets the login use them.

@@ -31,7 +31,11 @@ func seed(ctx context.Context, tn *tenancy.Tenancy, members tenancy.MemberStore)
 			return fmt.Errorf("seed: %w", err)
 		}
 		for _, user := range s.users {
-			if err := members.SetMember(ctx, user, t.ID, tenancy.Member{Roles: []string{"member"}}); err != nil {
+			_, err := members.Member(ctx, user, t.ID)
+			if errors.Is(err, tenancy.ErrNotMember) {
+				err = members.SetMember(ctx, user, t.ID, tenancy.Member{Roles: []string{"member"}})
+			}
+			if err != nil {
 				return fmt.Errorf("seed: make %s a member of %s: %w", user, s.slug, err)
 			}
 		}

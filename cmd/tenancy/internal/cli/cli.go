@@ -61,19 +61,23 @@ Begin with:  tenancy demo`,
 	root.AddCommand(newDemo(), newToken(), newVersion())
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultCompletionCmd()
-	for _, c := range append(root.Commands(), root) {
-		finish(c)
-	}
+	finish(root)
 	return root
 }
 
-// finish makes every mistake on c's command line a usage error, a mistyped sub-command too.
+// finish makes every mistake on c's command line, and on those of its sub-commands, a usage error, a
+// mistyped sub-command too.
 func finish(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		finish(sub)
+	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c.CommandPath(), err} })
 	if c.HasSubCommands() {
 		c.Args = unknown
-		c.RunE = func(c *cobra.Command, _ []string) error {
-			return &usageError{c.CommandPath(), errors.New("a command is missing: one of " + names(c))}
+		if c.RunE == nil {
+			c.RunE = func(c *cobra.Command, _ []string) error {
+				return &usageError{c.CommandPath(), errors.New("a command is missing: one of " + names(c))}
+			}
 		}
 		return
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ file of its own. Ctrl-C stops it.
   PostgreSQL (--database-url postgres://…)  --isolation row_level (default), schema or database
   MariaDB (--database-url mysql://…)        --isolation database (default), schema or row_level
 
+"tenancy demo migrate" and "tenancy demo serve" are the same as a deployment.
 Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md explains.`,
 		Example: `  tenancy demo
   tenancy demo --addr :9000 --data ./demo-data
@@ -39,12 +41,11 @@ Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md e
 			if verbose {
 				level = slog.LevelDebug
 			}
-			opts.Logger = slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			slog.SetDefault(opts.Logger) // where tenanthttp says what went wrong
+			opts.Logger = newLogger(c, level)
 			if err := opts.Validate(); err != nil {
 				return &usageError{c.CommandPath(), err}
 			}
-			return runDemo(c, opts, addr)
+			return serve(c, addr, func(ctx context.Context) (*demo.App, error) { return demo.New(ctx, opts) }, (*demo.App).Guide)
 		},
 	}
 	f := c.Flags()
@@ -56,10 +57,19 @@ Variables LEX_TENANCY__… and --config say the rest, as docs/CONFIGURATION.md e
 	f.StringVar(&opts.ConfigFile, "config", "", "read the tenancy section of an application.yaml `FILE`")
 	f.StringVar(&opts.JWTSecret, "jwt-secret", "", "the HS256 `SECRET` of the tokens (default random)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every request's decision")
+	c.AddCommand(newMigrate(), newServe(), newHealth())
 	return c
 }
 
-func runDemo(c *cobra.Command, opts demo.Options, addr string) (err error) {
+// newLogger makes the program's logger, which is also where tenanthttp says what went wrong.
+func newLogger(c *cobra.Command, level slog.Level) *slog.Logger {
+	logger := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(logger)
+	return logger
+}
+
+// serve opens a demo, says what say returns, and serves until a signal.
+func serve(c *cobra.Command, addr string, open func(context.Context) (*demo.App, error), say func(a *demo.App, addr string) (string, error)) (err error) {
 	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	// Listen first: a taken address is told before anything is created.
@@ -70,7 +80,7 @@ func runDemo(c *cobra.Command, opts demo.Options, addr string) (err error) {
 		}
 		return fmt.Errorf("cannot listen on %q: %w", addr, err)
 	}
-	app, err := demo.New(ctx, opts)
+	app, err := open(ctx)
 	if err != nil {
 		_ = ln.Close()
 		if ctx.Err() != nil {
@@ -79,12 +89,12 @@ func runDemo(c *cobra.Command, opts demo.Options, addr string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, app.Close()) }()
-	guide, err := app.Guide(ln.Addr().String())
+	text, err := say(app, ln.Addr().String())
 	if err != nil {
 		_ = ln.Close()
 		return err
 	}
-	if _, err := fmt.Fprint(c.OutOrStdout(), guide); err != nil {
+	if _, err := fmt.Fprint(c.OutOrStdout(), text); err != nil {
 		_ = ln.Close()
 		return err
 	}

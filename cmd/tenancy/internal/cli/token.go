@@ -13,6 +13,7 @@ import (
 func newToken() *cobra.Command {
 	var user, tenant, secret string
 	var ttl time.Duration
+	var secrets secretFiles
 	c := &cobra.Command{
 		Use:   "token --user USER --jwt-secret SECRET",
 		Short: "Print a token for the demo",
@@ -21,6 +22,9 @@ are sub (the user), exp and, with --tenant, tenant_id.`,
 		Example: `  tenancy token --user alice --tenant acme --jwt-secret "$SECRET"`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := secrets.read(); err != nil {
+				return err
+			}
 			for _, f := range []struct{ name, value string }{{"user", user}, {"jwt-secret", secret}} {
 				if f.value == "" {
 					return &usageError{c.CommandPath(), fmt.Errorf("--%s is required", f.name)}
@@ -41,6 +45,8 @@ are sub (the user), exp and, with --tenant, tenant_id.`,
 	f.StringVar(&user, "user", "", "the user that the token is for (required)")
 	f.StringVar(&tenant, "tenant", "", "the tenant, by id or slug, that the token names; none by default")
 	f.StringVar(&secret, "jwt-secret", "", "the secret of the demo that shall accept it (required)")
+	secrets.command = c
+	secrets.add(&secret, "jwt-secret-file", "the secret, in place of --jwt-secret,", true)
 	f.DurationVar(&ttl, "ttl", time.Hour, "how long the token is good for")
 	return c
 }
