@@ -196,8 +196,8 @@ func databases(ctx context.Context, l *tenancy.Lifecycle) (names []string, err e
 	return names, nil
 }
 
-// writePoolerUsers writes PgBouncer's list of users unless it is there. PgBouncer reads a new one by
-// itself.
+// writePoolerUsers writes PgBouncer's list of users unless it is there. PgBouncer reads a new one when
+// it is told to, by SIGHUP.
 func writePoolerUsers(ctx context.Context, owner *sql.DB, roles []string, path string) error {
 	var list strings.Builder
 	for _, role := range roles {

@@ -41,6 +41,7 @@ type service struct {
 		Retries                        int
 	}
 	StopGracePeriod string   `yaml:"stop_grace_period"`
+	StopSignal      string   `yaml:"stop_signal"`
 	ReadOnly        bool     `yaml:"read_only"`
 	CapDrop         []string `yaml:"cap_drop"`
 	CapAdd          []string `yaml:"cap_add"`

@@ -3,13 +3,13 @@ package scale_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,12 +36,21 @@ func size(ordinary, atFullSize int) int {
 	return ordinary
 }
 
-const table = `CREATE TABLE notes (id bigint PRIMARY KEY, tenant text NOT NULL)`
+const (
+	table = `CREATE TABLE notes (id bigint PRIMARY KEY, tenant varchar(100) NOT NULL)`
+	// sharedTable is that of all tenants together.
+	sharedTable = `CREATE TABLE IF NOT EXISTS notes (tenant_id text NOT NULL, id bigint, tenant text NOT NULL, PRIMARY KEY (tenant_id, id))`
+)
 
-// marked makes a tenant's table with one row that tells whose it is.
+// marked makes a tenant's table with one row that tells whose it is. What all tenants share begins
+// empty.
 type marked struct{}
 
 func (marked) Migrate(ctx context.Context, target isolation.Target) (int64, error) {
+	if target.Tenant == "" {
+		_, err := target.DB.ExecContext(ctx, sharedTable)
+		return 1, err
+	}
 	if _, err := target.DB.ExecContext(ctx, table); err != nil {
 		return 0, err
 	}
@@ -87,6 +96,12 @@ func open(t *testing.T, config isolation.Config, n, workers int) *fleet {
 	t.Logf("%d tenants provisioned by %d workers in %v", n, workers, time.Since(begun).Round(time.Millisecond))
 	f.db, err = isolation.Open(config)
 	must(t, err)
+	if config.Strategy == tenancy.StrategyRowLevel {
+		for i, ctx := range f.tenants {
+			_, err := f.db.ExecContext(ctx, "INSERT INTO notes (id, tenant) VALUES (1, '"+f.names[i]+"')")
+			must(t, err)
+		}
+	}
 	t.Cleanup(func() {
 		must(t, f.db.Close())
 		var next atomic.Int64
@@ -150,7 +165,7 @@ func (f *fleet) zipf(t *testing.T, workers, operations int, bound func(isolation
 			switch {
 			case err == nil:
 				done.Add(1)
-			case hurried && ctx.Err() != nil:
+			case hurried && errors.Is(err, ctx.Err()):
 				impatient.Add(1)
 			default:
 				t.Error(err)
@@ -183,9 +198,9 @@ func TestManyFilesFewOpen(t *testing.T) {
 	})
 }
 
-// postgres returns a server on which each tenant gets a database of its own, and the one that is there
-// before them.
-func postgres(t *testing.T, pool isolation.PoolConfig) (config isolation.Config, db database) {
+// postgres returns a server for the strategies row_level and database, and the database that is there
+// before any tenant's.
+func postgres(t *testing.T, strategy string, pool isolation.PoolConfig) (config isolation.Config, db database) {
 	t.Helper()
 	pg := servers.Postgres(t)
 	name := pg.CreateDatabase(t)
@@ -198,12 +213,15 @@ func postgres(t *testing.T, pool isolation.PoolConfig) (config isolation.Config,
 	opener, err := tenantpgx.Opener(migrator)
 	must(t, err)
 	server := isolation.PostgreSQL{Databases: &isolation.Databases{Open: opener, Key: make([]byte, 32)}}
+	if strategy == tenancy.StrategyRowLevel {
+		server.RLS = &isolation.RLS{Roles: roles, Tables: []isolation.Table{{Name: "notes"}}}
+	}
 	server.App, err = tenantpgx.NewConnector(pg.URLFor(roles.App, "a", name))
 	must(t, err)
 	server.Migrator, err = tenantpgx.NewConnector(migrator)
 	must(t, err)
 	config = isolation.Config{
-		Servers: map[string]isolation.Server{"main": server}, Strategy: tenancy.StrategyDatabase, Pool: pool,
+		Servers: map[string]isolation.Server{"main": server}, Strategy: strategy, Pool: pool,
 	}
 	return config, database{admin: admin, url: pg.URL(name)}
 }
@@ -223,7 +241,7 @@ func (d database) connections(t *testing.T) (n int) {
 
 func TestManyDatabasesUnderACap(t *testing.T) {
 	const maxConns = 40
-	config, pg := postgres(t, isolation.PoolConfig{MaxConns: maxConns})
+	config, pg := postgres(t, tenancy.StrategyDatabase, isolation.PoolConfig{MaxConns: maxConns})
 	f := open(t, config, size(20, 500), 4)
 	f.zipf(t, 64, size(1_000, 20_000), func(s isolation.PoolStats) error {
 		if s.Open > maxConns {
@@ -236,77 +254,6 @@ func TestManyDatabasesUnderACap(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the server has %d connections of tenants, want at most %d", pg.connections(t), maxConns)
 		}
-	}
-}
-
-// TestAFloodDelaysOthersByItsShare measures four quiet tenants alone, and beside one that floods. In an
-// ordinary run it looks for deadlocks only. At full size the quiet tenants' 99th percentile may be three
-// times that of alone, where the flood takes what the pool divides, which is connections. A flood that
-// takes the machine's processors may cost them no more than the same statements through as many
-// connections of pgx, past the pool.
-func TestAFloodDelaysOthersByItsShare(t *testing.T) {
-	const quiet, share, most = 4, 2, 3
-	config, pg := postgres(t, isolation.PoolConfig{MaxConns: 8, MaxPerTenant: share})
-	f := open(t, config, quiet+1, 2)
-	plain, err := sql.Open("pgx", pg.url)
-	must(t, err)
-	defer plain.Close()
-	plain.SetMaxOpenConns(share)
-	plain.SetMaxIdleConns(share)
-	measure := func() time.Duration {
-		var mu sync.Mutex
-		var all []time.Duration
-		each(quiet, func(w int) {
-			for range size(100, 3_000) {
-				begun := time.Now()
-				if err := f.own(f.tenants[w], w); err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				all = append(all, time.Since(begun))
-				mu.Unlock()
-				time.Sleep(time.Millisecond)
-			}
-		})
-		slices.Sort(all)
-		return all[len(all)*99/100]
-	}
-	measure() // connections are opened
-	alone := measure()
-	beside := func(name string, db *sql.DB, query string) time.Duration {
-		ctx, stop := context.WithCancel(f.tenants[quiet])
-		var statements atomic.Int64
-		var wg sync.WaitGroup
-		for range 64 {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					var answer string
-					err := db.QueryRowContext(ctx, query).Scan(&answer)
-					switch {
-					case err == nil && answer == f.names[quiet]:
-						statements.Add(1)
-					case ctx.Err() == nil:
-						t.Errorf("the flood got %q, %v", answer, err)
-						return
-					}
-				}
-			})
-		}
-		p99 := measure()
-		stop()
-		wg.Wait()
-		t.Logf("p99 alone %v, beside %s of %d statements %v: %.1f times", alone, name, statements.Load(), p99, float64(p99)/float64(alone))
-		return p99
-	}
-	waiting := beside("a flood that waits", f.db.DB, "SELECT tenant FROM notes, pg_sleep(0.005) WHERE id = 1")
-	busy := beside("a busy flood", f.db.DB, "SELECT tenant FROM notes WHERE id = 1")
-	past := beside("a busy flood past the pool", plain, "SELECT '"+f.names[quiet]+"'")
-	if full && waiting > most*alone {
-		t.Errorf("the quiet tenants' p99 is %v beside a flood and %v alone, want at most %d times", waiting, alone, most)
-	}
-	if full && busy > most*alone && busy > past*3/2 {
-		t.Errorf("the quiet tenants' p99 is %v beside a busy flood and %v beside one past the pool", busy, past)
 	}
 }
 
