@@ -60,17 +60,19 @@ func (db *DB) InTx(ctx context.Context, opts *sql.TxOptions, fn func(tx *sql.Tx)
 // PoolStats counts the connections under db. db.Stats counts virtual ones.
 func (db *DB) PoolStats() PoolStats { return db.connector.pool.snapshot() }
 
-// Check asks every server whether its walls stand: see [RLS.Check]. Call it at the start of the
-// program and do not serve if it fails. It reports all findings at once.
+// Check asks every server whether its walls stand: see [RLS.Check]. It refuses connectors whose driver
+// prepares statements that a pooler loses, and asks the strategies that are a [Checker]. Call it at the
+// start of the program and do not serve if it fails. It reports all findings at once.
 func (db *DB) Check(ctx context.Context) error {
 	servers := db.connector.servers
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
-		server, ok := servers[name].(home)
-		if !ok {
-			continue
+		if server, ok := servers[name].(home); ok {
+			if err := server.check(ctx, db.connector.strategiesOn(server)); err != nil {
+				errs = append(errs, fmt.Errorf("server %q: %w", name, err))
+			}
 		}
-		if err := server.check(ctx, db.connector.strategiesOn(server)); err != nil {
+		if err := db.connector.registry.check(ctx, servers[name]); err != nil {
 			errs = append(errs, fmt.Errorf("server %q: %w", name, err))
 		}
 	}

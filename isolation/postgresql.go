@@ -86,9 +86,18 @@ func (p PostgreSQL) setup(ctx context.Context, strategy, name string, m Migrator
 	}
 }
 
-// check looks at the walls of the strategies as the application will meet them.
+// check looks at the connectors, and at the walls of the strategies as the application will meet them.
 func (p PostgreSQL) check(ctx context.Context, strategies []string) error {
 	var errs []error
+	for _, c := range []struct {
+		field     string
+		connector driver.Connector
+	}{{"PostgreSQL.App", p.App}, {"PostgreSQL.System", p.System}, {"PostgreSQL.Replica", p.Replica}} {
+		errs = append(errs, checkPrepared(ctx, c.field, c.connector))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // what follows would fail as well, with an error that says less
+	}
 	if p.RLS != nil && slices.Contains(strategies, tenancy.StrategyRowLevel) {
 		errs = append(errs, p.checkRows(ctx))
 	}

@@ -3,6 +3,7 @@ package isolation
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,6 +42,13 @@ type Strategy interface {
 	Manifest(ctx context.Context, s Server, t tenancy.Tenant) ([]tenancy.ManifestItem, error)
 	// Deprovision removes the tenant's data for good. It is idempotent.
 	Deprovision(ctx context.Context, s Server, t tenancy.Tenant) error
+}
+
+// Checker is an optional interface of a Strategy: it looks whether its walls stand.
+type Checker interface {
+	// Check reports all the ways past the strategy's walls that lie open on s, nil for none. [DB.Check]
+	// asks at the start of the program, for each server that the strategy supports.
+	Check(ctx context.Context, s Server) error
 }
 
 // Route is where a statement runs, and how the connection is bound to the tenant.
@@ -120,6 +128,21 @@ func (r *Registry) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// check asks the strategies that can be asked, in the order of their names.
+func (r *Registry) check(ctx context.Context, s Server) error {
+	var errs []error
+	for _, name := range r.Names() {
+		strategy, ok := r.strategies[name].(Checker)
+		if !ok || r.strategies[name].Supports(s) != nil {
+			continue
+		}
+		if err := strategy.Check(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("strategy %q: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Strategy returns the strategy of that name, or an error that lists the names there are.

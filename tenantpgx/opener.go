@@ -3,9 +3,11 @@ package tenantpgx
 import (
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"lexigram.dev/tenancy/isolation"
 )
@@ -22,12 +24,20 @@ func Opener(url string) (func(isolation.Login) (driver.Connector, error), error)
 	if err != nil {
 		return nil, fmt.Errorf("tenantpgx: %w", err)
 	}
-	o := &opener{config: config, opened: make(map[isolation.Login]*Connector)}
-	return o.open, nil
+	return OpenerConfig(config), nil
+}
+
+// OpenerConfig is Opener for a config that came from pgx.ParseConfig and was edited. The config is copied.
+// Its Tracer, as [NewConnectorConfig] says, sees what the callers' statements are in every tenant's
+// database; the options are those of each connector.
+func OpenerConfig(config *pgx.ConnConfig, opts ...stdlib.OptionOpenDB) func(isolation.Login) (driver.Connector, error) {
+	o := &opener{config: config.Copy(), options: slices.Clone(opts), opened: make(map[isolation.Login]*Connector)}
+	return o.open
 }
 
 type opener struct {
-	config *pgx.ConnConfig
+	config  *pgx.ConnConfig
+	options []stdlib.OptionOpenDB
 
 	mu     sync.Mutex
 	opened map[isolation.Login]*Connector
@@ -44,7 +54,7 @@ func (o *opener) open(login isolation.Login) (driver.Connector, error) {
 	if login.User != "" {
 		config.User, config.Password = login.User, login.Password
 	}
-	c, err := NewConnectorConfig(config)
+	c, err := NewConnectorConfig(config, o.options...)
 	if err != nil {
 		return nil, err
 	}
