@@ -14,7 +14,7 @@ import (
 const maxDescriptions = 1024
 
 // description is what encoding a statement's parameters and asking for its results needs. What
-// the results are is told by the server each time, so that a changed table cannot be misread.
+// the results are is told by the server, so that a changed table cannot be misread.
 type description struct {
 	*pgconn.StatementDescription
 	resultFormats []int16
