@@ -2,20 +2,14 @@ package gorm_test
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/driver/sqlite"
@@ -23,186 +17,29 @@ import (
 	"gorm.io/gorm/logger"
 
 	"lexigram.dev/tenancy"
-	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/isolation"
 	"lexigram.dev/tenancy/tenantgorm"
-	"lexigram.dev/tenancy/tenantpgx"
 )
 
-// cell is a strategy on an engine by an access path.
+// cell is a strategy on an engine by an access path, with the shop's tables.
 type cell struct {
 	name   string
 	config func(t testing.TB) isolation.Config
 	fence  bool // the plugin filters
 }
 
-var cells = []cell{
-	{name: "row_level by tenantpgx", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategyRowLevel, false, pipelined(t))
-	}},
-	{name: "row_level by tenantpgx through PgBouncer", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategyRowLevel, true, pipelined(t))
-	}},
-	{name: "row_level by pgx stdlib", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategyRowLevel, false, func(url string) driver.Connector {
-			config, err := pgx.ParseConfig(url)
-			must(t, err)
-			return stdlib.GetConnector(*config)
-		})
-	}},
-	{name: "schema by tenantpgx", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategySchema, false, pipelined(t))
-	}},
-	{name: "schema by tenantpgx through PgBouncer", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategySchema, true, pipelined(t))
-	}},
-	{name: "database on PostgreSQL", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategyDatabase, false, pipelined(t))
-	}},
-	{name: "database on PostgreSQL through PgBouncer", config: func(t testing.TB) isolation.Config {
-		return onPostgres(t, tenancy.StrategyDatabase, true, pipelined(t))
-	}},
-	{name: "database on SQLite", config: func(t testing.TB) isolation.Config {
-		return onSQLite(t, tenancy.StrategyDatabase)
-	}},
-	{name: "schema on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategySchema) }},
-	{name: "database on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategyDatabase) }},
-	{name: "row_level on MariaDB", config: func(t testing.TB) isolation.Config { return onMariaDB(t, tenancy.StrategyRowLevel) }},
-	{name: "row_level on SQLite", fence: true, config: func(t testing.TB) isolation.Config {
-		return onSQLite(t, tenancy.StrategyRowLevel)
-	}},
-}
-
-func pipelined(t testing.TB) func(url string) driver.Connector {
-	return func(url string) driver.Connector {
-		c, err := tenantpgx.NewConnector(url)
-		must(t, err)
-		return c
+var everyCell = func() (all []cell) {
+	for _, c := range cells.All() {
+		all = append(all, cell{name: c.Name, fence: c.Fence, config: func(t testing.TB) isolation.Config {
+			return c.Config(t, shopTables...)
+		}})
 	}
-}
-
-func onPostgres(t testing.TB, strategy string, pooled bool, connector func(url string) driver.Connector) isolation.Config {
-	t.Helper()
-	pg := servers.Postgres(t)
-	name := pg.CreateDatabase(t)
-	admin := sql.OpenDB(connector(pg.URL(name)))
-	t.Cleanup(func() { _ = admin.Close() })
-	roles := isolation.Roles{App: name + "_app", System: name + "_system", Migrator: name + "_migrator", Creates: true}
-	must(t, roles.Create(t.Context(), admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
-	url := func(user, password string) string { return pg.URLFor(user, password, name) }
-	if pooled {
-		bouncer := servers.PgBouncer(t, pg)
-		bouncer.AddUser(t, roles.App, "a")
-		bouncer.AddUser(t, roles.System, "s")
-		url = func(user, password string) string { return bouncer.URLFor(user, password, name) }
-	}
-	server := isolation.PostgreSQL{
-		App: connector(url(roles.App, "a")), System: connector(url(roles.System, "s")),
-		Migrator: pipelined(t)(pg.URLFor(roles.Migrator, "m", name)),
-	}
-	switch strategy {
-	case tenancy.StrategyRowLevel:
-		server.RLS = &isolation.RLS{Roles: roles}
-		for _, table := range shopTables {
-			server.RLS.Tables = append(server.RLS.Tables, isolation.Table{Name: table})
-		}
-	case tenancy.StrategySchema:
-		server.Schemas = &isolation.Schemas{Roles: roles}
-	case tenancy.StrategyDatabase:
-		open, err := tenantpgx.Opener(pg.URLFor(roles.Migrator, "m", name))
-		must(t, err)
-		if pooled {
-			open = throughPgBouncer(t, pg, open)
-		}
-		server.Databases = &isolation.Databases{Open: open, Key: []byte("a key of 32 bytes for the tests!")}
-	}
-	return isolation.Config{Servers: map[string]isolation.Server{"main": server}, Strategy: strategy}
-}
-
-// throughPgBouncer opens what tenants' logins open through PgBouncer. The migrator's way stays direct.
-func throughPgBouncer(t testing.TB, pg *servers.PostgresServer, direct func(isolation.Login) (driver.Connector, error),
-) func(isolation.Login) (driver.Connector, error) {
-	bouncer := servers.PgBouncer(t, pg)
-	open, err := tenantpgx.Opener(bouncer.URLFor("", "", ""))
-	must(t, err)
-	var known sync.Map
-	return func(l isolation.Login) (driver.Connector, error) {
-		if l.User == "" {
-			return direct(l)
-		}
-		add, _ := known.LoadOrStore(l.User, sync.OnceFunc(func() { bouncer.AddUser(t, l.User, l.Password) }))
-		add.(func())()
-		return open(l)
-	}
-}
-
-// mariaDBParams are what GORM asks for in a DSN. Without clientFoundRows a Save that changes nothing
-// looks as if it had met no row.
-const mariaDBParams = "?parseTime=true&charset=utf8mb4&clientFoundRows=true"
-
-func onMariaDB(t testing.TB, strategy string) isolation.Config {
-	t.Helper()
-	server := servers.MariaDB(t)
-	app, appPassword := server.CreateUser(t)
-	var rows *isolation.MariaDBRows
-	own := []string{"`t\\_%`.*"} // the tenants' databases
-	if strategy == tenancy.StrategyRowLevel {
-		rows = mariaDBRows(t, server)
-		own = []string{rows.Base + ".*", rows.Views + ".*"}
-	}
-	grants := []string{"CREATE USER ON *.*"}
-	for _, databases := range own {
-		grants = append(grants, "ALL PRIVILEGES ON "+databases, "GRANT OPTION ON "+databases)
-	}
-	migrator, migratorPassword := server.CreateUser(t, grants...)
-	connect := func(l isolation.Login) (driver.Connector, error) {
-		config, err := mysql.ParseDSN(server.DSNFor(l.User, l.Password, l.Database) + mariaDBParams)
-		if err != nil {
-			return nil, err
-		}
-		return mysql.NewConnector(config)
-	}
-	appConnector, err := connect(isolation.Login{User: app, Password: appPassword})
-	must(t, err)
-	return isolation.Config{Strategy: strategy, Servers: map[string]isolation.Server{"main": isolation.MariaDB{
-		App: appConnector,
-		Open: func(l isolation.Login) (driver.Connector, error) {
-			if l.User == "" {
-				l.User, l.Password = migrator, migratorPassword
-			}
-			return connect(l)
-		},
-		Key:  []byte("a key of 32 bytes for the tests!"),
-		Rows: rows,
-	}}}
-}
-
-// mariaDBRows says which tables of the shop tenants share, in databases of the test's own.
-func mariaDBRows(t testing.TB, server *servers.MariaDBServer) *isolation.MariaDBRows {
-	t.Helper()
-	rows := &isolation.MariaDBRows{Base: server.CreateDatabase(t), Tables: map[string]string{}}
-	rows.Views = rows.Base + "_views"
-	for _, table := range shopTables {
-		rows.Tables[table] = ""
-	}
-	admin, err := sql.Open("mysql", server.DSN(rows.Base))
-	must(t, err)
-	t.Cleanup(func() {
-		_, err := admin.Exec("DROP DATABASE IF EXISTS " + rows.Views)
-		must(t, errors.Join(err, admin.Close()))
-	})
-	return rows
-}
+	return all
+}()
 
 func onSQLite(t testing.TB, strategy string) isolation.Config {
-	server := isolation.SQLite{Dir: filepath.Join(t.TempDir(), "tenants"), Driver: "sqlite"}
-	if strategy == tenancy.StrategyRowLevel {
-		server.Rows = &isolation.SQLiteRows{Tables: map[string]string{}}
-		for _, table := range shopTables {
-			server.Rows.Tables[table] = ""
-		}
-	}
-	return isolation.Config{Servers: map[string]isolation.Server{"files": server}, Strategy: strategy}
+	return cells.Cell{Engine: isolation.EngineSQLite, Strategy: strategy}.Config(t, shopTables...)
 }
 
 // dialectorOn returns GORM's dialector of an engine over a connection pool.
@@ -256,7 +93,8 @@ func (m autoMigrate) migrate(db *gorm.DB) error {
 	return nil
 }
 
-// mariaDBKeys are the keys of tables that tenants share on MariaDB. Each has the tenant in it.
+// mariaDBKeys are the keys of tables that tenants share on MariaDB. Each has the tenant in it, and what is
+// NOT NULL has a default (docs/STRATEGIES.md).
 var mariaDBKeys = map[string]string{
 	"customers": "DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id)",
 	"orders": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
@@ -266,6 +104,7 @@ var mariaDBKeys = map[string]string{
 		ADD FOREIGN KEY (tenant_id, order_id) REFERENCES orders (tenant_id, id)`,
 	"labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
 		DROP KEY idx_labels_name, ADD UNIQUE KEY idx_labels_name (tenant_id, name)`,
+	"parcels": "MODIFY id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000', DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id)",
 	"order_labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, order_id, label_id),
 		ADD FOREIGN KEY (tenant_id, order_id) REFERENCES orders (tenant_id, id),
 		ADD FOREIGN KEY (tenant_id, label_id) REFERENCES labels (tenant_id, id)`,
@@ -337,7 +176,7 @@ func (o *opened) gorm(t testing.TB, prepared bool) *gorm.DB {
 
 func eachCell(t *testing.T, test func(t *testing.T, c cell)) {
 	t.Parallel()
-	for _, c := range cells {
+	for _, c := range everyCell {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, c)
@@ -483,7 +322,7 @@ func TestAModelMayNameItsTenantBehindAWall(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range cells {
+	for _, c := range everyCell {
 		if strings.HasPrefix(c.name, "row_level") && !c.fence { // the fence's own tests have such models
 			t.Run(c.name, func(t *testing.T) { test(t, c) })
 		}

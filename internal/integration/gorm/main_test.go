@@ -20,6 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"lexigram.dev/tenancy"
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/internal/integration/servers"
 	"lexigram.dev/tenancy/tenantgorm"
 )
@@ -97,7 +98,7 @@ var engines = []engine{
 	}},
 	{"MariaDB", func(t testing.TB) (gorm.Dialector, *sql.DB) {
 		server := servers.MariaDB(t)
-		db, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t))+mariaDBParams)
+		db, err := sql.Open("mysql", server.DSN(server.CreateDatabase(t))+cells.MariaDBParams)
 		must(t, err)
 		t.Cleanup(func() { _ = db.Close() })
 		return gormmysql.New(gormmysql.Config{Conn: db, DefaultStringSize: 255}), db

@@ -1,20 +1,21 @@
 package gorm_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
-	"lexigram.dev/tenancy/internal/integration/servers"
+	"lexigram.dev/tenancy/internal/integration/cells"
 	"lexigram.dev/tenancy/isolation"
 )
 
@@ -75,8 +76,8 @@ type label struct {
 }
 
 var (
-	shopModels = []any{&customer{}, &order{}, &line{}, &label{}}
-	shopTables = []string{"customers", "orders", "lines", "labels", "order_labels"}
+	shopModels = []any{&customer{}, &order{}, &line{}, &label{}, &parcel{}}
+	shopTables = []string{"customers", "orders", "lines", "labels", "order_labels", "parcels"}
 )
 
 func shopNow() time.Time { return time.Date(2030, 1, 2, 3, 4, 5, 678000000, time.UTC) }
@@ -197,7 +198,7 @@ func shop(db *gorm.DB) (seen []string) {
 	var highest float64
 	see("one row", nil, kindOf(fresh().Model(&order{}).Select("max(total)").Row().Scan(&highest)))
 	see("highest", nil, highest)
-	return seen
+	return append(seen, parcelShop(db)...)
 }
 
 func eachLine(db *gorm.DB, visit func(line)) error {
@@ -229,54 +230,107 @@ func kindOf(err error) string {
 	return ""
 }
 
-// The shop sees the same through the handle as over a database of its own.
+// layer is a way to write queries, and the shop by it.
+type layer struct {
+	name   string
+	plain  func(t *testing.T, db *sql.DB, engine isolation.Engine) (seen []string)
+	scoped func(ctx context.Context, t *testing.T, o *opened) (seen []string)
+	text   bool // a fence refuses its statements
+}
+
+var layers = []layer{
+	byGORM("GORM", false),
+	byGORM("GORM, prepared", true),
+	{
+		name: "sqlx", text: true,
+		plain: func(t *testing.T, db *sql.DB, engine isolation.Engine) []string {
+			return sqlxShop(t.Context(), sqlx.NewDb(db, sqlxNames[engine]), engine)
+		},
+		scoped: func(ctx context.Context, _ *testing.T, o *opened) []string {
+			return sqlxShop(ctx, sqlx.NewDb(o.handle.DB, sqlxNames[o.engine]), o.engine)
+		},
+	},
+}
+
+func byGORM(name string, prepared bool) layer {
+	return layer{
+		name: name,
+		plain: func(t *testing.T, db *sql.DB, engine isolation.Engine) []string {
+			g, err := gorm.Open(dialectorOn(engine, db), &gorm.Config{Logger: logger.Discard, TranslateError: true, NowFunc: shopNow})
+			must(t, err)
+			return shop(g.WithContext(t.Context()))
+		},
+		scoped: func(ctx context.Context, t *testing.T, o *opened) []string {
+			return shop(o.gorm(t, prepared).WithContext(ctx))
+		},
+	}
+}
+
+// The shop sees the same through the handle as over a database of its own, by every layer in every cell
+// that allows it. Another tenant's rows lie in the same tables and are as they were.
 func TestTheShopSeesNoDifference(t *testing.T) {
-	t.Parallel()
-	want := map[isolation.Engine][]string{}
+	type in struct {
+		engine isolation.Engine
+		layer  string
+	}
+	want := map[in][]string{}
 	for _, engine := range []isolation.Engine{isolation.EnginePostgreSQL, isolation.EngineSQLite, isolation.EngineMariaDB} {
-		driver, dsn := "sqlite", "file:"+filepath.Join(t.TempDir(), "plain.db")+"?_pragma=foreign_keys(1)"
-		switch engine {
-		case isolation.EnginePostgreSQL:
-			pg := servers.Postgres(t)
-			driver, dsn = "pgx", pg.URL(pg.CreateDatabase(t))
-		case isolation.EngineMariaDB:
-			server := servers.MariaDB(t)
-			driver, dsn = "mysql", server.DSN(server.CreateDatabase(t))+mariaDBParams
-		}
-		plain, err := sql.Open(driver, dsn)
-		must(t, err)
-		t.Cleanup(func() { _ = plain.Close() })
-		_, err = autoMigrate{}.Migrate(t.Context(), isolation.Target{DB: plain, Engine: engine})
-		must(t, err)
-		db, err := gorm.Open(dialectorOn(engine, plain), &gorm.Config{Logger: logger.Discard, TranslateError: true, NowFunc: shopNow})
-		must(t, err)
-		want[engine] = shop(db.WithContext(t.Context()))
-		for _, line := range want[engine] {
-			t.Log(line)
+		for _, l := range layers {
+			plain := cells.OpenPlain(t, engine)
+			_, err := autoMigrate{}.Migrate(t.Context(), plain.Target(engine))
+			must(t, err)
+			seen := l.plain(t, plain.DB, engine)
+			if len(seen) < 40 {
+				t.Fatalf("%s, %s: a short day: %q", engine, l.name, seen)
+			}
+			t.Logf("%s, %s:\n%s", engine, l.name, strings.Join(seen, "\n"))
+			want[in{engine, l.name}] = seen
 		}
 	}
-	for _, c := range cells {
-		for _, prepared := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, prepared %t", c.name, prepared), func(t *testing.T) {
-				t.Parallel()
+	eachCell(t, func(t *testing.T, c cell) {
+		for _, l := range layers {
+			if l.text && c.fence {
+				continue // TestSqlxIsRefusedByTheFence
+			}
+			t.Run(l.name, func(t *testing.T) {
 				o := c.open(t)
-				db := o.gorm(t, prepared)
-				// Another tenant's rows lie in the same tables; their keys leave the counters alone.
+				db := o.gorm(t, false).WithContext(o.globex)
+				// The keys leave the counters alone.
 				for i := range 30 {
-					must(t, db.WithContext(o.globex).Create(&customer{ID: int64(-1 - i), Name: "Another", Orders: []order{{
+					must(t, db.Create(&customer{ID: int64(-1 - i), Name: "Another", Orders: []order{{
 						ID: int64(-1 - i), Number: fmt.Sprintf("G-%d", i), Total: 1e6, Lines: []line{{ID: int64(-1 - i), SKU: "g", Qty: 1000}},
 					}}}).Error)
 				}
-				got := shop(db.WithContext(o.acme))
-				if c.name == "" || strings.Join(got, "\n") == strings.Join(want[o.engine], "\n") {
-					return
-				}
-				for i := range max(len(got), len(want[o.engine])) {
-					if i >= len(got) || i >= len(want[o.engine]) || got[i] != want[o.engine][i] {
-						t.Errorf("got  %s\nwant %s", got[min(i, len(got)-1)], want[o.engine][min(i, len(want[o.engine])-1)])
+				must(t, db.Create(&parcel{ID: parcelID(99), Weight: "1000000", Tags: tags{"fragile"}, SentAt: tokyo, Note: "globex"}).Error)
+				before := everything(t, db)
+				got, want := l.scoped(o.acme, t, o), want[in{o.engine, l.name}]
+				for i := range max(len(got), len(want)) {
+					if i >= len(got) || i >= len(want) || got[i] != want[i] {
+						t.Errorf("got  %q\nwant %q", got[min(i, len(got)):min(i+1, len(got))], want[min(i, len(want)):min(i+1, len(want))])
 					}
+				}
+				if after := everything(t, db); after != before {
+					t.Errorf("another tenant has %s, had %s", after, before)
 				}
 			})
 		}
+	})
+}
+
+// everything returns the rows of a tenant.
+func everything(t *testing.T, db *gorm.DB) string {
+	t.Helper()
+	var all struct {
+		Customers []customer
+		Orders    []order
+		Lines     []line
+		Labels    []label
+		Parcels   []parcel
 	}
+	for _, rows := range []any{&all.Customers, &all.Orders, &all.Lines, &all.Labels, &all.Parcels} {
+		must(t, db.Session(&gorm.Session{NewDB: true, Context: db.Statement.Context}).Unscoped().Order("id").Find(rows).Error)
+	}
+	text, err := json.Marshal(all)
+	must(t, err)
+	return string(text)
 }
