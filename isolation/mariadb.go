@@ -40,7 +40,8 @@ type MariaDB struct {
 	//	}
 	//
 	// The migrator makes databases and logins. It needs CREATE USER ON *.* and, with grant option,
-	// ALL PRIVILEGES ON `t\_%`.*, no more.
+	// ALL PRIVILEGES ON `t\_%`.*, no more. It is one login for good: what it made for row_level belongs
+	// to it, and with another one MariaDBRows.Verify finds function-changed.
 	Open func(Login) (driver.Connector, error)
 	// OpenReplica is Open for a replica, for tenancy.ReadOnly. Without it such statements go where
 	// all others go.

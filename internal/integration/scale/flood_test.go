@@ -103,6 +103,9 @@ func TestAFloodDelaysOthersByItsShare(t *testing.T) {
 			}
 			busy := f.beside(t, alone, "a busy flood", one(f.db.DB, "SELECT tenant FROM notes WHERE id = 1"))
 			past := f.beside(t, alone, "a busy flood past the pool", one(plain, "SELECT '"+f.names[quiet]+"'"))
+			again := f.quietP99(t)
+			t.Logf("p99 alone %v before the floods and %v after them", alone, again)
+			alone = max(alone, again) // other programs share the machine
 			const most = 3
 			if full && waiting > most*alone {
 				t.Errorf("the quiet tenants' p99 is %v beside a flood and %v alone, want at most %d times", waiting, alone, most)
