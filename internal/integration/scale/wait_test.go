@@ -36,12 +36,12 @@ func TestWaitersEndWithTheirContext(t *testing.T) {
 			f := open(t)
 			release := f.leaseAll(t, maxConns)
 			before := f.db.PoolStats()
-			waiters := size(2_000, 20_000)
+			waiters := size(2_000, 10_000)
 			lateness := make([]time.Duration, waiters)
 			each(waiters, func(w int) {
 				random := rand.New(rand.NewPCG(uint64(w), 11))
 				i := random.IntN(len(f.tenants))
-				patience := time.Duration(random.IntN(2000)) * time.Millisecond
+				patience := time.Duration(500+random.IntN(size(1_000, 3_000))) * time.Millisecond
 				ctx, cancel := context.WithCancel(f.tenants[i])
 				defer cancel()
 				var ended time.Time
