@@ -485,7 +485,7 @@ func (d *deployment) itServesOnlyWithPlainLogins(t *testing.T) {
 		"no secret":                         {"app_url", "\n", "is empty"},
 	} {
 		d.setSecret(t, c.secret, c.url)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		cmd := d.service(t, "app")
 		stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 		out, err := cmd.CombinedOutput()

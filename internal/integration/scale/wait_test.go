@@ -19,7 +19,7 @@ import (
 // context can have ended a wait.
 func TestWaitersEndWithTheirContext(t *testing.T) {
 	const maxConns, late = 40, time.Second
-	pool := isolation.PoolConfig{MaxConns: maxConns, MaxPools: maxConns, MaxPerTenant: 2, MaxWait: time.Hour}
+	pool := isolation.PoolConfig{MaxConns: maxConns, MaxPools: maxConns, MaxPerTenant: 2, MaxWait: 20 * time.Second}
 	for name, open := range map[string]func(t *testing.T) *fleet{
 		"database on SQLite": func(t *testing.T) *fleet {
 			return open(t, isolation.Config{
