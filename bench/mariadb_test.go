@@ -44,7 +44,7 @@ func onMariaDB(strategy string) func(b *testing.B) *site {
 			return isolation.Config{Servers: map[string]isolation.Server{"main": main}, Strategy: strategy, Logger: quiet}
 		}
 		s := &site{engine: isolation.EngineMariaDB, wired: true}
-		const body = "id bigint NOT NULL, body varchar(200) NOT NULL, "
+		const body = "id bigint NOT NULL DEFAULT 0, body varchar(200) NOT NULL DEFAULT '', "
 		numbers := fmt.Sprintf("FROM seq_1_to_%d n", rowsPerTenant)
 		s.settle(b, config(b, &wire{}), notes{map[bool][]string{
 			true: {

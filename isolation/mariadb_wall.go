@@ -108,6 +108,7 @@ type mariaDBColumn struct {
 	nullable, invisible   bool
 	natural               bool // a number that cannot be negative
 	byDefault             string
+	mute                  bool // NOT NULL, and nobody says what it is by default
 }
 
 type mariaDBIndex struct {
@@ -181,7 +182,7 @@ func eachMariaDBRow(ctx context.Context, conn *sql.Conn, scan func(*sql.Rows) er
 func (b *mariaDBBase) scanColumn(rows *sql.Rows) error {
 	var table, engine string
 	var c mariaDBColumn
-	if err := rows.Scan(&table, &engine, &c.name, &c.kind, &c.collation, &c.nullable, &c.invisible, &c.natural, &c.byDefault); err != nil {
+	if err := rows.Scan(&table, &engine, &c.name, &c.kind, &c.collation, &c.nullable, &c.invisible, &c.natural, &c.byDefault, &c.mute); err != nil {
 		return err
 	}
 	if b.tables[table] == nil {
@@ -437,6 +438,12 @@ func (r *MariaDBRows) findTables(b *mariaDBBase) []Finding {
 		}
 		if len(t.leading(c.name)) == 0 {
 			find("tenant-index", "run Provisioner.Setup", "no index begins with the column %s, so that conditions of a statement meet others' rows", c.name)
+		}
+		for _, other := range t.columns {
+			if other.mute && other.name != c.name {
+				find("column-default", "give it a DEFAULT: see row_level on MariaDB in docs/STRATEGIES.md",
+					"the server can take the column %s for NULL in an UPDATE, which then does not find its row", other.name)
+			}
 		}
 		for _, i := range t.indexes {
 			if i.unique && !slices.ContainsFunc(i.columns, func(of string) bool { return strings.EqualFold(of, c.name) }) {

@@ -19,12 +19,14 @@ func CreateTable(engine isolation.Engine, table, tenantColumn string) string {
 	if tenantColumn != "" {
 		column, key = tenantColumn+" varchar(128) NOT NULL, ", tenantColumn+", id"
 	}
-	options := ""
+	options, text, number := "", "", ""
 	if !standard(engine) {
 		options = " ENGINE = InnoDB CHARACTER SET ascii COLLATE ascii_bin"
+		text, number = " DEFAULT ''", " DEFAULT 0" // which columns behind MariaDB's views need
 	}
-	return "CREATE TABLE " + table + " (" + column + "id varchar(64) NOT NULL, owner varchar(128) NOT NULL, " +
-		"n bigint NOT NULL CHECK (n >= 0), body varchar(64) NOT NULL, PRIMARY KEY (" + key + "))" + options
+	return fmt.Sprintf("CREATE TABLE %s (%sid varchar(64) NOT NULL%[3]s, owner varchar(128) NOT NULL%[3]s, "+
+		"n bigint NOT NULL%[4]s CHECK (n >= 0), body varchar(64) NOT NULL%[3]s, PRIMARY KEY (%[5]s))%[6]s",
+		table, column, text, number, key, options)
 }
 
 // The related tables, by what follows the name of the table.

@@ -162,8 +162,8 @@ func (w world) migrator() (*tenantgoose.Migrator, error) {
 	case w.rows() && w.Engine != isolation.EngineMariaDB:
 		notes = "CREATE TABLE notes (id varchar(36) NOT NULL, tenant_id text NOT NULL, body text NOT NULL, PRIMARY KEY (tenant_id, id))"
 	case w.rows():
-		notes = "CREATE TABLE notes (id varchar(36) NOT NULL, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, " +
-			"body text NOT NULL, PRIMARY KEY (tenant_id, id))"
+		notes = "CREATE TABLE notes (id varchar(36) NOT NULL DEFAULT '', tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, " +
+			"body text NOT NULL DEFAULT '', PRIMARY KEY (tenant_id, id))"
 	}
 	files := fstest.MapFS{"00001_notes.sql": {Data: []byte("-- +goose Up\n" + notes + ";\n")}}
 	if !w.rows() {

@@ -19,7 +19,7 @@ import (
 const mariaDBRowsSchema = `CREATE TABLE IF NOT EXISTS notes (
 	id bigint NOT NULL AUTO_INCREMENT,
 	tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-	body text NOT NULL,
+	body text NOT NULL DEFAULT '',
 	PRIMARY KEY (tenant_id, id),
 	KEY (id))`
 
@@ -197,9 +197,10 @@ func TestC18QualifiedNameReachesNoBaseOnMariaDB(t *testing.T) {
 func TestRowsOnMariaDBConditionsMeetOnlyOwnRows(t *testing.T) {
 	t.Parallel()
 	server := servers.MariaDB(t)
-	ascii := "CREATE TABLE ascii (tenant_id varchar(64) NOT NULL, id int NOT NULL, n int NOT NULL, body varchar(64) NOT NULL, " +
+	ascii := "CREATE TABLE ascii (tenant_id varchar(64) NOT NULL, id int NOT NULL DEFAULT 0, n int NOT NULL DEFAULT 0, body varchar(64) NOT NULL DEFAULT '', " +
 		"PRIMARY KEY (tenant_id, id), KEY (id), KEY (n), KEY (body)) CHARACTER SET ascii COLLATE ascii_bin"
-	number := "CREATE TABLE number (org_id bigint NOT NULL, id int NOT NULL, n int NOT NULL, body varchar(64) NOT NULL, KEY (id), KEY (n), KEY (body))"
+	number := "CREATE TABLE number (org_id bigint NOT NULL, id int NOT NULL DEFAULT 0, n int NOT NULL DEFAULT 0, body varchar(64) NOT NULL DEFAULT '', " +
+		"KEY (id), KEY (n), KEY (body))"
 	c := openMariaDBRowsOn(t, server, func(r *isolation.MariaDBRows) { r.Tables["ascii"] = "" }, nil, mariaDBRowsSchema, ascii)
 	numbers := openMariaDBRowsOn(t, server, func(r *isolation.MariaDBRows) { r.Tables["number"] = "org_id" }, nil, mariaDBRowsSchema, number)
 	for _, statement := range []string{
@@ -397,7 +398,7 @@ func TestRowsOnMariaDBLoginWithMoreRights(t *testing.T) {
 // TestVerifyFindsEachFaultOfRowsOnMariaDB plants one fault at a time.
 func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 	t.Parallel()
-	child := "CREATE TABLE items (id int NOT NULL, tenant_id varchar(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, note bigint, PRIMARY KEY (tenant_id, id))"
+	child := "CREATE TABLE items (id int NOT NULL DEFAULT 0, tenant_id varchar(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, note bigint, PRIMARY KEY (tenant_id, id))"
 	c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["items"], r.Shared = "", []string{"plans"} }, nil,
 		mariaDBRowsSchema, child, "CREATE TABLE plans (id int PRIMARY KEY)", "CREATE TABLE private (id int)")
 	rows := rowsOf(c)
@@ -434,6 +435,7 @@ func TestVerifyFindsEachFaultOfRowsOnMariaDB(t *testing.T) {
 		{"CREATE OR REPLACE TRIGGER tenancy_update_notes BEFORE UPDATE ON notes FOR EACH ROW SET @x = 1", "", "trigger-changed"},
 		{"CREATE OR REPLACE FUNCTION " + rows.Views + ".tenancy_tenant() RETURNS varchar(128) RETURN 'globex'", "", "function-changed"},
 		{"ALTER TABLE notes ADD COLUMN extra int", "ALTER TABLE notes DROP COLUMN extra", "view-changed"},
+		{"ALTER TABLE notes ALTER body DROP DEFAULT", "ALTER TABLE notes ALTER body SET DEFAULT ''", "column-default"},
 		{"ALTER TABLE notes ADD UNIQUE KEY planted (id)", "ALTER TABLE notes DROP KEY planted", "unique-key"},
 		{
 			"ALTER TABLE notes MODIFY tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL DEFAULT ''",
@@ -553,7 +555,7 @@ func TestSystemScopeOfRowsOnMariaDB(t *testing.T) {
 func TestDeprovisionRowsOnMariaDB(t *testing.T) {
 	t.Parallel()
 	c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["items"] = "" }, nil, mariaDBRowsSchema,
-		"CREATE TABLE items (id int NOT NULL, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, note bigint NOT NULL, parent int, "+
+		"CREATE TABLE items (id int NOT NULL DEFAULT 0, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, note bigint NOT NULL DEFAULT 0, parent int, "+
 			"PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, note) REFERENCES notes (tenant_id, id), FOREIGN KEY (tenant_id, parent) REFERENCES items (tenant_id, id))")
 	for _, ctx := range []context.Context{c.acme, c.globex} {
 		for _, statement := range []string{
@@ -667,7 +669,7 @@ func TestRowsOnMariaDBTenantColumns(t *testing.T) {
 				column += " NOT NULL"
 			}
 			c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["typed"] = "org" }, nil,
-				mariaDBRowsSchema, "CREATE TABLE typed (id int NOT NULL, org "+column+", PRIMARY KEY (org, id))")
+				mariaDBRowsSchema, "CREATE TABLE typed (id int NOT NULL DEFAULT 0, org "+column+", PRIMARY KEY (org, id))")
 			p, err := isolation.NewProvisioner(c.config, c.migration)
 			must(t, err)
 			own, other := provision(t, p, tenant(test.own)), provision(t, p, tenant(test.other))
@@ -733,7 +735,7 @@ func TestRowsOnMariaDBQueryCache(t *testing.T) {
 func TestR16CascadesOnMariaDB(t *testing.T) {
 	t.Parallel()
 	c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["items"] = "" }, nil, mariaDBRowsSchema,
-		"CREATE TABLE items (id int NOT NULL, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, note bigint NOT NULL, "+
+		"CREATE TABLE items (id int NOT NULL DEFAULT 0, tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, note bigint NOT NULL DEFAULT 0, "+
 			"PRIMARY KEY (tenant_id, id), FOREIGN KEY (tenant_id, note) REFERENCES notes (tenant_id, id) ON DELETE CASCADE ON UPDATE CASCADE)")
 	for _, ctx := range []context.Context{c.acme, c.globex} { // the same ids for both
 		for _, text := range []string{"INSERT INTO notes (id, body) VALUES (99, 'parent')", "INSERT INTO items (id, note) VALUES (1, 99)"} {

@@ -11,9 +11,9 @@ import (
 
 // ordersSchema is a parent, orderLines its child, which has no column of its own for the tenant.
 const (
-	ordersSchema = `CREATE TABLE orders (tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, id int NOT NULL,
+	ordersSchema = `CREATE TABLE orders (tenant_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, id int NOT NULL DEFAULT 0,
 		PRIMARY KEY (tenant_id, id), UNIQUE KEY (id, tenant_id), KEY (id))`
-	orderLines = `CREATE TABLE order_lines (order_id int NOT NULL, line int NOT NULL, product varchar(64) NOT NULL,
+	orderLines = `CREATE TABLE order_lines (order_id int NOT NULL DEFAULT 0, line int NOT NULL DEFAULT 0, product varchar(64) NOT NULL DEFAULT '',
 		PRIMARY KEY (order_id, line), CONSTRAINT of_order FOREIGN KEY (order_id) REFERENCES orders (id))`
 )
 

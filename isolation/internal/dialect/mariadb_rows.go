@@ -301,7 +301,8 @@ const MariaDBVisible = "SELECT coalesce(group_concat(schema_name SEPARATOR ', ')
 const (
 	// MariaDBColumns asks for the columns of all tables, in order.
 	MariaDBColumns = `SELECT t.table_name, coalesce(t.engine, ''), c.column_name, c.data_type, coalesce(c.collation_name, ''), c.is_nullable = 'YES',
- c.extra LIKE '%INVISIBLE%', c.column_type LIKE '%unsigned%', coalesce(c.column_default, 'none')
+ c.extra LIKE '%INVISIBLE%', c.column_type LIKE '%unsigned%', coalesce(c.column_default, 'none'),
+ c.is_nullable = 'NO' AND c.column_default IS NULL AND c.extra NOT LIKE '%auto_increment%' AND c.is_generated = 'NEVER'
 FROM information_schema.tables t JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
 WHERE t.table_schema = ? AND t.table_type = 'BASE TABLE' ORDER BY t.table_name, c.ordinal_position`
 	// MariaDBIndexes asks for the columns of all indexes that the optimizer may use, in order, and
