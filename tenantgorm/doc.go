@@ -44,7 +44,10 @@
 // It is a fence against the forgotten filter. It does not see what goes past GORM: db.DB, the
 // statements of another library, functions of the database that read tables. (The handle of
 // package isolation refuses those where it is no wall itself.) It cannot know that a foreign key
-// leads to another tenant's row; make keys and unique indexes include the tenant column. It does not
+// leads to another tenant's row; make keys and unique indexes include the tenant column. It compares ids as
+// the tenant column does: give the column a type of text and a binary collation, or two tenants whose ids
+// are equal there (acme and ACME in MySQL's own collations, 7 and 007 as numbers) are one. On SQLite
+// DB.Check of package isolation refuses such a column, and DB.Verify looks for the rest. It does not
 // hold against SQL injection. On PostgreSQL a GROUP BY of the key alone no longer covers the other
 // columns, because what is selected from is no table.
 //
