@@ -1,6 +1,7 @@
 package cells
 
 import (
+	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -65,7 +66,7 @@ func mariaDBRows(t testing.TB, server *servers.MariaDBServer, tables []string) *
 	admin, err := sql.Open("mysql", server.DSN(rows.Base))
 	must(t, err)
 	t.Cleanup(func() {
-		_, err := admin.Exec("DROP DATABASE IF EXISTS " + rows.Views)
+		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+rows.Views)
 		must(t, errors.Join(err, admin.Close()))
 	})
 	return rows

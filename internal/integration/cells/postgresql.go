@@ -33,9 +33,11 @@ func (c Cell) postgreSQL(t testing.TB, tables []string) isolation.PostgreSQL {
 	}
 	migrator, err := tenantpgx.NewConnector(pg.URLFor(roles.Migrator, "m", name))
 	must(t, err)
-	server := isolation.PostgreSQL{
-		App: c.connector(t, url(roles.App, "a", name)), System: c.connector(t, url(roles.System, "s", name)), Migrator: migrator,
-	}
+	app, err := c.connector(url(roles.App, "a", name))
+	must(t, err)
+	system, err := c.connector(url(roles.System, "s", name))
+	must(t, err)
+	server := isolation.PostgreSQL{App: app, System: system, Migrator: migrator}
 	switch c.Strategy {
 	case tenancy.StrategyRowLevel:
 		server.RLS = &isolation.RLS{Roles: roles}
@@ -50,19 +52,19 @@ func (c Cell) postgreSQL(t testing.TB, tables []string) isolation.PostgreSQL {
 	return server
 }
 
-func (c Cell) connector(t testing.TB, url string) driver.Connector {
-	t.Helper()
+// connector connects by the cell's path.
+func (c Cell) connector(url string) (driver.Connector, error) {
 	if !c.Stdlib {
-		connector, err := tenantpgx.NewConnector(url)
-		must(t, err)
-		return connector
+		return tenantpgx.NewConnector(url)
 	}
 	config, err := pgx.ParseConfig(url)
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	if c.Pooled {
 		config.DefaultQueryExecMode = pgx.QueryExecModeExec // PgBouncer before 1.21 loses prepared statements
 	}
-	return stdlib.GetConnector(*config)
+	return stdlib.GetConnector(*config), nil
 }
 
 // opener opens what tenants' logins open by the cell's path. The migrator's way is direct.
@@ -83,7 +85,7 @@ func (c Cell) opener(t testing.TB, pg *servers.PostgresServer, migrator string) 
 	must(t, err)
 	if c.Stdlib {
 		tenants = func(l isolation.Login) (driver.Connector, error) {
-			return c.connector(t, url(l.User, l.Password, l.Database)), nil
+			return c.connector(url(l.User, l.Password, l.Database))
 		}
 	}
 	return func(l isolation.Login) (driver.Connector, error) {

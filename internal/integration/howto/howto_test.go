@@ -162,7 +162,7 @@ func TestTheSnippetsStayInTheirTenant(t *testing.T) {
 	t.Parallel()
 	o := cells.All()[0].Open(t, products{shared: true}, "products")
 	acme, globex := o.Tenant(t, "acme"), o.Tenant(t, "globex")
-	fill(t, o, acme, globex)
+	fill(acme, globex, t, o.DB)
 	for name, snippet := range map[string]func(context.Context, *isolation.DB) ([]string, error){
 		"sqlc for pgx": viaSqlcPgx, "sqlc for database-sql": viaSqlcSQL, "GORM": viaGORM, "sqlx": viaSqlx, "ent": viaEnt, "bun": viaBun,
 	} {
@@ -180,10 +180,10 @@ func TestTheSnippetsStayInTheirTenant(t *testing.T) {
 }
 
 // fill gives acme a cup and globex a mug.
-func fill(t *testing.T, o *cells.Opened, acme, globex context.Context) {
+func fill(acme, globex context.Context, t *testing.T, db *isolation.DB) {
 	t.Helper()
 	for ctx, sku := range map[context.Context]string{acme: "cup", globex: "mug"} {
-		if _, err := o.DB.ExecContext(ctx, "INSERT INTO products (sku, stock) VALUES ('"+sku+"', 5)"); err != nil {
+		if _, err := db.ExecContext(ctx, "INSERT INTO products (sku, stock) VALUES ('"+sku+"', 5)"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestEntTakesTheHandle(t *testing.T) {
 				}
 				return
 			}
-			fill(t, o, acme, globex)
+			fill(acme, globex, t, o.DB)
 			for ctx, want := range map[context.Context]string{acme: "cup", globex: "mug"} {
 				if found, err := entProducts(ctx, drv); err != nil || !slices.Equal(found, []string{want}) {
 					t.Errorf("found %q, error %v; want %q", found, err, want)
