@@ -25,9 +25,9 @@ type secretFiles struct {
 }
 
 type secretFile struct {
-	name, path string
-	secret     *string
-	optional   bool
+	name     string
+	secret   *string
+	optional bool
 }
 
 func (s *secretFiles) add(secret *string, name, usage string, optional bool) {
