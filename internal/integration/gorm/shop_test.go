@@ -269,6 +269,7 @@ func byGORM(name string, prepared bool) layer {
 // The shop sees the same through the handle as over a database of its own, by every layer in every cell
 // that allows it. Another tenant's rows lie in the same tables and are as they were.
 func TestTheShopSeesNoDifference(t *testing.T) {
+	t.Parallel()
 	type in struct {
 		engine isolation.Engine
 		layer  string
@@ -287,34 +288,37 @@ func TestTheShopSeesNoDifference(t *testing.T) {
 			want[in{engine, l.name}] = seen
 		}
 	}
-	eachCell(t, func(t *testing.T, c cell) {
-		for _, l := range layers {
-			if l.text && c.fence {
-				continue // TestSqlxIsRefusedByTheFence
-			}
-			t.Run(l.name, func(t *testing.T) {
-				o := c.open(t)
-				db := o.gorm(t, false).WithContext(o.globex)
-				// The keys leave the counters alone.
-				for i := range 30 {
-					must(t, db.Create(&customer{ID: int64(-1 - i), Name: "Another", Orders: []order{{
-						ID: int64(-1 - i), Number: fmt.Sprintf("G-%d", i), Total: 1e6, Lines: []line{{ID: int64(-1 - i), SKU: "g", Qty: 1000}},
-					}}}).Error)
+	for _, c := range everyCell {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, l := range layers {
+				if l.text && c.fence {
+					continue // TestSqlxIsRefusedByTheFence
 				}
-				must(t, db.Create(&parcel{ID: parcelID(99), Weight: "1000000", Tags: tags{"fragile"}, SentAt: tokyo, Note: "globex"}).Error)
-				before := everything(t, db)
-				got, want := l.scoped(o.acme, t, o), want[in{o.engine, l.name}]
-				for i := range max(len(got), len(want)) {
-					if i >= len(got) || i >= len(want) || got[i] != want[i] {
-						t.Errorf("got  %q\nwant %q", got[min(i, len(got)):min(i+1, len(got))], want[min(i, len(want)):min(i+1, len(want))])
+				t.Run(l.name, func(t *testing.T) {
+					o := c.open(t)
+					db := o.gorm(t, false).WithContext(o.globex)
+					// The keys leave the counters alone.
+					for i := range 30 {
+						must(t, db.Create(&customer{ID: int64(-1 - i), Name: "Another", Orders: []order{{
+							ID: int64(-1 - i), Number: fmt.Sprintf("G-%d", i), Total: 1e6, Lines: []line{{ID: int64(-1 - i), SKU: "g", Qty: 1000}},
+						}}}).Error)
 					}
-				}
-				if after := everything(t, db); after != before {
-					t.Errorf("another tenant has %s, had %s", after, before)
-				}
-			})
-		}
-	})
+					must(t, db.Create(&parcel{ID: parcelID(99), Weight: "1000000", Tags: tags{"fragile"}, SentAt: tokyo, Note: "globex"}).Error)
+					before := everything(t, db)
+					got, want := l.scoped(o.acme, t, o), want[in{o.engine, l.name}]
+					for i := range max(len(got), len(want)) {
+						if i >= len(got) || i >= len(want) || got[i] != want[i] {
+							t.Errorf("got  %q\nwant %q", got[min(i, len(got)):min(i+1, len(got))], want[min(i, len(want)):min(i+1, len(want))])
+						}
+					}
+					if after := everything(t, db); after != before {
+						t.Errorf("another tenant has %s, had %s", after, before)
+					}
+				})
+			}
+		})
+	}
 }
 
 // everything returns the rows of a tenant.
