@@ -8,9 +8,10 @@ import (
 	"fmt"
 )
 
-// preparedRounds is how often two connections take turns. In a quiet pool they meet at one server process
-// in the first round; in a busy one they change between several, which loses statements as well.
-const preparedRounds = 8
+// preparedRounds is how often two connections take turns, each time with another text. In a quiet pool they
+// meet at one server process in the first round; in a busy one they change between several, which loses
+// statements as well, until the text is prepared in all of them.
+const preparedRounds = 12
 
 // checkPrepared refuses a connector whose statements a pooler loses: its driver prepares named ones, and
 // in transaction mode another client's transaction finds them, or its own does not. Two connections
@@ -39,9 +40,9 @@ func checkPrepared(ctx context.Context, field string, connector driver.Connector
 	if err != nil || bound { // a BoundConn keeps no names
 		return err
 	}
-	for range preparedRounds {
-		for _, c := range leases {
-			err := probePrepared(ctx, c)
+	for i := range preparedRounds {
+		for _, c := range []*sql.Conn{leases[0], leases[1], leases[0], leases[1]} {
+			err := probePrepared(ctx, c, i)
 			switch sqlState(err) {
 			case stateDuplicateStatement, stateNoStatement:
 				return fmt.Errorf("%s: its driver prepares named statements, and a pooler in transaction mode loses them: "+
@@ -55,7 +56,7 @@ func checkPrepared(ctx context.Context, field string, connector driver.Connector
 	return nil
 }
 
-func probePrepared(ctx context.Context, c *sql.Conn) (err error) {
+func probePrepared(ctx context.Context, c *sql.Conn, round int) (err error) {
 	tx, err := c.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func probePrepared(ctx context.Context, c *sql.Conn) (err error) {
 		}
 	}()
 	var answer string
-	return tx.QueryRowContext(ctx, "SELECT $1::text AS tenancy_prepared", "probe").Scan(&answer)
+	return tx.QueryRowContext(ctx, fmt.Sprintf("SELECT $1::text AS tenancy_prepared_%d", round), "probe").Scan(&answer)
 }
 
 // The states of PostgreSQL that tell of a statement prepared for somebody else, or somewhere else.

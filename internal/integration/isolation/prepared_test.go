@@ -113,7 +113,7 @@ func TestCheckFindsLostStatementsInABusyPooler(t *testing.T) {
 	db, err := isolation.Open(config)
 	must(t, err)
 	defer db.Close()
-	for range 10 {
+	for range 20 {
 		if err := db.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "PostgreSQL.System: its driver prepares named statements") {
 			t.Errorf("got %v", err)
 		}
