@@ -291,11 +291,21 @@ func (p *pool) dial(ctx context.Context, at *place, connector driver.Connector, 
 			// database/sql would repeat at once; the pool is where that is decided.
 			err = fmt.Errorf("connect: %v", err) //nolint:errorlint // it must not look like driver.ErrBadConn
 		}
-		return nil, err
+		return nil, endOf(ctx, err)
 	}
 	dialled = true
 	now := p.now()
 	return &inner{Conn: conn, place: at, tenant: tenant, born: now, used: now}, nil
+}
+
+// endOf adds the deadline of ctx to the error of a dial that ended with it. A socket's own clock can be
+// a moment ahead of the context's, and drivers then tell of a timeout of the network.
+func endOf(ctx context.Context, err error) error {
+	deadline, ok := ctx.Deadline()
+	if !ok || time.Now().Before(deadline) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 }
 
 // release gives a clean connection back.

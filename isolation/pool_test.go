@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -148,6 +149,27 @@ func TestPoolDialFailsAndIsCancelled(t *testing.T) {
 	server.dials <- struct{}{}
 	_, err = db.ExecContext(acme, "INSERT") // what the failures had reserved is free again
 	must(t, err)
+}
+
+// expired is a context past its deadline that has not heard of it yet.
+type expired struct{ context.Context }
+
+func (expired) Deadline() (time.Time, bool) { return time.Now().Add(-time.Microsecond), true }
+
+func TestPoolDialEndsWithItsDeadline(t *testing.T) {
+	t.Parallel()
+	db, server := open(t, isolation.PoolConfig{MaxConns: 1})
+	acme := bind(t.Context(), "acme")
+	server.failOnce("connect", os.ErrDeadlineExceeded)
+	_, err := db.ExecContext(acme, "INSERT")
+	mustBe(t, err, os.ErrDeadlineExceeded)
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a timeout of the network alone is %v", err)
+	}
+	server.failOnce("connect", os.ErrDeadlineExceeded)
+	_, err = db.ExecContext(expired{acme}, "INSERT")
+	mustBe(t, err, context.DeadlineExceeded)
+	mustBe(t, err, os.ErrDeadlineExceeded)
 }
 
 func TestPoolClosesWhatIsUnused(t *testing.T) {

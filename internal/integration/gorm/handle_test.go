@@ -107,7 +107,7 @@ var mariaDBKeys = map[string]string{
 	"labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id),
 		DROP KEY idx_labels_name, ADD UNIQUE KEY idx_labels_name (tenant_id, name)`,
 	"parcels": "MODIFY id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000', DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, id), ADD KEY (id)",
-	"order_labels": `DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, order_id, label_id),
+	"order_labels": `ALTER order_id SET DEFAULT 0, ALTER label_id SET DEFAULT 0, DROP PRIMARY KEY, ADD PRIMARY KEY (tenant_id, order_id, label_id),
 		ADD FOREIGN KEY (tenant_id, order_id) REFERENCES orders (tenant_id, id),
 		ADD FOREIGN KEY (tenant_id, label_id) REFERENCES labels (tenant_id, id)`,
 }
