@@ -165,7 +165,7 @@ func (f *fleet) zipf(t *testing.T, workers, operations int, bound func(isolation
 			switch {
 			case err == nil:
 				done.Add(1)
-			case hurried && errors.Is(err, ctx.Err()):
+			case hurried && errors.Is(err, context.DeadlineExceeded):
 				impatient.Add(1)
 			default:
 				t.Error(err)
