@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -174,7 +173,7 @@ func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isol
 				PoolSize: 6,
 				Settings: map[string]string{"server_login_retry": "0.1"}, // seconds; a killed login holds all others up
 			})
-			supervise(t, s.bouncer)
+			s.bouncer.Supervise(t)
 		}
 		s.admin = sql.OpenDB(standard(t, pg.URL(s.name)))
 		t.Cleanup(func() { _ = s.admin.Close() })
@@ -182,31 +181,6 @@ func onPostgreSQL(strategy string, pool bool, c connect) func(t testing.TB) isol
 		must(t, s.roles.Create(t.Context(), s.admin, isolation.Passwords{App: "a", System: "s", Migrator: "m"}))
 		return s.open(t, strategy)
 	}
-}
-
-// supervise starts a pooler again that has ended by itself, as an operating system does: version
-// 1.18 dies of a cancel request that overtakes its connection (pgbouncer issue 822).
-func supervise(t testing.TB, bouncer *servers.PgBouncerServer) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ctx.Err() == nil {
-			conn, err := net.DialTimeout("tcp", bouncer.Addr(), time.Second)
-			if err != nil {
-				t.Logf("PgBouncer has ended and is started again (%v): %v", err, bouncer.Restart())
-				continue
-			}
-			_ = conn.Close()
-			select {
-			case <-ctx.Done():
-			case <-time.After(250 * time.Millisecond):
-			}
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
 }
 
 // site is a PostgreSQL server with a database.

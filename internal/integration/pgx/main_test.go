@@ -142,6 +142,7 @@ func openWith(t testing.TB, path through, o options) *world {
 	url := func(user, password string) string { return pg.URLFor(user, password, w.name) }
 	if path == pgbouncer {
 		bouncer := servers.NewPgBouncer(t, pg, servers.PgBouncerConfig{PoolSize: o.server})
+		bouncer.Supervise(t)
 		bouncer.AddUser(t, w.roles.App, "a")
 		bouncer.AddUser(t, w.roles.System, "s")
 		url = func(user, password string) string { return bouncer.URLFor(user, password, w.name) }
