@@ -180,7 +180,6 @@ func (b *PgBouncerServer) ConsoleURL() string {
 	return u + "&" + url.Values{"default_query_exec_mode": {"simple_protocol"}}.Encode()
 }
 
-// exec runs a command of the administration console.
 // Supervise starts PgBouncer again whenever it ends by itself, as an operating system does, until the end
 // of the test: version 1.18 dies of a cancel request that overtakes its connection (pgbouncer issue
 // 822). A test that stops PgBouncer on purpose must not ask for it.
@@ -207,6 +206,7 @@ func (b *PgBouncerServer) Supervise(t testing.TB) {
 	})
 }
 
+// exec runs a command of the administration console.
 func (b *PgBouncerServer) exec(command string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
