@@ -95,6 +95,7 @@ func TestSettingsServeThroughAnOutageForTheGrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // the poll of this second has been answered: it would take away what the read below keeps
 		read := func() (int, error) { return seats.Of(t.Context(), b.Overrides(), "t1") }
 		if n, err := read(); n != 7 || err != nil {
 			t.Fatal(n, err)
