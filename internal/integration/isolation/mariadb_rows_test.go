@@ -225,6 +225,9 @@ func TestRowsOnMariaDBConditionsMeetOnlyOwnRows(t *testing.T) {
 				"SET @nothing = 1", "SET optimizer_max_sel_arg_weight = 1", "SET optimizer_max_sel_args = 0",
 				"SET optimizer_use_condition_selectivity = 1", "SET join_cache_level = 8, optimizer_switch = 'mrr=on,derived_merge=off,index_merge=off'",
 				"SET optimizer_switch = 'index_condition_pushdown=off,extended_keys=off,condition_pushdown_for_derived=off'",
+				"SET expensive_subquery_limit = 0, optimizer_switch = 'subquery_cache=off,materialization=off,semijoin=off'",
+				"SET expensive_subquery_limit = 18446744073709551615, optimizer_switch = 'in_to_exists=off,exists_to_in=off,partial_match_table_scan=off'",
+				"SET optimizer_prune_level = 0, optimizer_search_depth = 1, sql_select_limit = 1, tmp_memory_table_size = 0, in_predicate_conversion_threshold = 2",
 			} {
 				for _, text := range []string{
 					"SELECT count(*) FROM %s WHERE " + catch,
@@ -242,6 +245,16 @@ func TestRowsOnMariaDBConditionsMeetOnlyOwnRows(t *testing.T) {
 					"UPDATE %s SET n = n + 1 WHERE (id > 5 OR n < 100 OR body > 'a') AND " + catch,
 					"UPDATE %[1]s AS a JOIN %[1]s AS b ON a.id = b.id SET a.n = 1 WHERE (@seen := if(b.body = 'secret', b.body, @seen)) IS NOT NULL",
 					"DELETE FROM %s WHERE body = 'secret' AND " + catch,
+					"SELECT count(*) FROM %[1]s WHERE id IN (SELECT n FROM %[1]s) AND " + catch,
+					"SELECT (SELECT max(@seen := if(b.body = 'secret', b.body, @seen)) FROM %[1]s AS b WHERE b.n = a.n) FROM %[1]s AS a",
+					"SELECT count(*) FROM %s GROUP BY (@seen := if(body = 'secret', body, @seen)) ORDER BY n",
+					"SELECT id FROM %[1]s WHERE " + catch + " UNION SELECT id FROM %[1]s WHERE " + catch + " ORDER BY 1",
+					"UPDATE %[1]s SET n = n + 1 WHERE id = (SELECT max(id) FROM (SELECT id FROM %[1]s) AS x) AND " + catch,
+					"UPDATE %[1]s SET n = n + 1 WHERE id IN (SELECT seq FROM seq_1_to_400) AND " + catch + " ORDER BY n LIMIT 3",
+					"UPDATE %[1]s AS a SET n = n + 1 WHERE EXISTS (SELECT 1 FROM seq_1_to_400 WHERE seq = a.id) AND " + catch,
+					"DELETE FROM %[1]s WHERE id IN (SELECT seq FROM seq_1_to_400) AND body = 'secret' AND " + catch,
+					"DELETE FROM %[1]s WHERE id = (SELECT max(seq) FROM seq_1_to_400) AND " + catch,
+					"DELETE a FROM %[1]s AS a JOIN seq_1_to_400 ON seq = a.id WHERE a.body = 'secret' AND (@seen := if(a.body = 'secret', a.body, @seen)) IS NOT NULL",
 				} {
 					conn, err := of.c.db.Conn(of.ctx)
 					must(t, err)
@@ -261,6 +274,54 @@ func TestRowsOnMariaDBConditionsMeetOnlyOwnRows(t *testing.T) {
 			must(t, of.c.admin.QueryRow("SELECT count(*) FROM "+of.table+" WHERE body = 'secret' AND n = id % 7").Scan(&n))
 			if n != 20 {
 				t.Errorf("%d of 20 rows of the other are left", n)
+			}
+		})
+	}
+}
+
+// TestRowsOnMariaDBAskOncePerStatement counts the lookups of a statement: its tenant is looked up a few
+// times, and not for each row.
+func TestRowsOnMariaDBAskOncePerStatement(t *testing.T) {
+	t.Parallel()
+	for column, id := range map[string]string{"varchar(40) COLLATE utf8mb4_bin": "acme", "bigint": "7", "uuid": "0199b2f4-7e1a-7c3e-9d55-3f1f8a0b6c2d"} {
+		t.Run(column, func(t *testing.T) {
+			t.Parallel()
+			c := openMariaDBRowsOn(t, servers.MariaDB(t), func(r *isolation.MariaDBRows) { r.Tables["many"] = "org" }, nil, mariaDBRowsSchema,
+				"CREATE TABLE many (org "+column+" NOT NULL, id int NOT NULL DEFAULT 0, n int NOT NULL DEFAULT 0, body varchar(40) NOT NULL DEFAULT '', PRIMARY KEY (org, id))")
+			p, err := isolation.NewProvisioner(c.config, c.migration)
+			must(t, err)
+			ctx := provision(t, p, tenant(id))
+			_, err = c.db.ExecContext(ctx, "INSERT INTO many (id, body) SELECT seq, concat('note ', seq) FROM seq_1_to_1000")
+			must(t, err)
+			for _, test := range []struct {
+				text string
+				rows int // that a trigger looks at, or that are looked up by their key
+			}{
+				{"SELECT id, body FROM many", 0},
+				{"SELECT id, body FROM many ORDER BY id", 0},
+				{"SELECT id, body FROM many ORDER BY body LIMIT 100", 0},
+				{"SELECT body, count(*) FROM many GROUP BY body", 2000}, // of its temporary table
+				{"SELECT id FROM many WHERE id BETWEEN 100 AND 199 ORDER BY id", 0},
+				{"SELECT a.id FROM many AS a JOIN many AS b ON b.id = a.id WHERE a.id <= 100 ORDER BY a.id", 100},
+				{"UPDATE many SET n = n + 1 WHERE id <= 100", 100},
+				{"UPDATE many SET n = n + 1 WHERE id = 50", 1},
+				{"DELETE FROM many WHERE id = 1000", 1},
+			} {
+				tx, err := c.db.BeginTx(ctx, nil)
+				must(t, err)
+				lookups := func() int {
+					var name string
+					var n int
+					must(t, tx.QueryRowContext(ctx, "SHOW SESSION STATUS LIKE 'Handler_read_key'").Scan(&name, &n))
+					return n
+				}
+				before := lookups()
+				_, err = tx.ExecContext(ctx, test.text)
+				must(t, err)
+				if n := lookups() - before; n > test.rows+5 {
+					t.Errorf("%s: %d lookups; want at most 5 beside those of %d rows", test.text, n, test.rows)
+				}
+				must(t, tx.Rollback())
 			}
 		})
 	}

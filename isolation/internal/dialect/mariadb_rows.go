@@ -122,7 +122,7 @@ func (w MariaDBWall) tenant(t MariaDBTable) string {
 }
 
 // function returns the login's tenant or raises. It is deterministic within a connection, so that
-// the server calls it once per statement and looks the answer up in an index.
+// the server looks its answer up in an index.
 func (w MariaDBWall) function(t MariaDBTable) MariaDBObject {
 	collation := cmp.Or(t.Collate, mariaDBCollation)
 	charset, _, _ := strings.Cut(collation, "_")
@@ -194,6 +194,11 @@ func (t MariaDBTable) Nobody() string {
 
 // viewOf shows a tenant its rows. FORCE INDEX is part of the wall: rows that only the view's
 // condition keeps out would meet the conditions of the statement first, which can print them.
+//
+// The sub-query is asked once for each statement; the function by itself is asked again for each row
+// of a sorted result and for each row that an UPDATE checks. It has no table, or UPDATE and DELETE
+// would ask it after they chose an index, and so choose none; and it has a HAVING, or the server puts
+// the function in its place.
 func (w MariaDBWall) viewOf(t MariaDBTable) MariaDBObject {
 	columns := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -206,7 +211,7 @@ func (w MariaDBWall) viewOf(t MariaDBTable) MariaDBObject {
 			indexes[i] = MariaDBIdent(index)
 		}
 		from = " FORCE INDEX (" + strings.Join(indexes, ", ") + ")"
-		condition = MariaDBIdent(t.Column) + " = " + w.tenant(t)
+		condition = MariaDBIdent(t.Column) + " = (SELECT " + w.tenant(t) + " HAVING 1)"
 	}
 	return MariaDBObject{"view", t.Name, "CREATE OR REPLACE ALGORITHM = MERGE DEFINER = CURRENT_USER SQL SECURITY DEFINER VIEW " + w.view(t.Name) +
 		" AS SELECT " + strings.Join(columns, ", ") + " FROM " + w.base(t.Name) + from + " WHERE " + condition + " WITH CASCADED CHECK OPTION"}
