@@ -167,7 +167,7 @@ func (w *work) writeCurrent(stmt *gorm.Statement) error {
 	if stmt.TableExpr == nil {
 		return w.writeTable(stmt, clause.Table{Name: stmt.Table})
 	}
-	text, vars, err := newReferences(w.plugin.dialect, stmt.TableExpr.SQL, stmt.TableExpr.Vars, w.source(stmt)).rewrite(true, w.tenantID)
+	text, vars, err := newReferences(w.plugin.dialect, stmt.TableExpr.SQL, stmt.TableExpr.Vars, w.source(stmt)).rewrite(true)
 	if err != nil {
 		return err
 	}
@@ -188,36 +188,49 @@ func (w *work) writeTable(stmt *gorm.Statement, table clause.Table) error {
 	if alias != "" {
 		alias = stmt.Quote(clause.Table{Name: alias})
 	}
-	text, filtered, err := w.source(stmt)(table.Name, stmt.Quote(clause.Table{Name: table.Name}), alias)
+	text, own, err := w.source(stmt)(table.Name, stmt.Quote(clause.Table{Name: table.Name}), alias)
 	if err != nil {
 		return err
 	}
 	source := clause.Expr{SQL: text}
-	if filtered {
-		source.Vars = []any{w.tenantID}
+	if own != nil {
+		source.Vars = []any{own}
 	}
 	source.Build(stmt)
 	return nil
 }
 
 // source returns what to write in the place of a table, see references.table.
-func (w *work) source(stmt *gorm.Statement) func(name, written, alias string) (string, bool, error) {
-	return func(name, written, alias string) (string, bool, error) {
+func (w *work) source(stmt *gorm.Statement) func(name, written, alias string) (string, any, error) {
+	return func(name, written, alias string) (string, any, error) {
 		column, err := w.plugin.tables.columnOf(stmt, name)
 		if err != nil {
-			return "", false, err
+			return "", nil, err
 		}
 		if column == "" {
 			if alias != "" {
 				written += " AS " + alias
 			}
-			return written, false, nil
+			return written, nil, nil
 		}
 		if alias == "" {
 			alias = written[strings.LastIndexByte(written, '.')+1:]
 		}
 		return "(" + w.seal + "SELECT * " + sealSource + "FROM " + written +
-			" WHERE " + stmt.Quote(clause.Column{Name: column}) + " = ?) AS " + alias, true, nil
+			" WHERE " + stmt.Quote(clause.Column{Name: column}) + " = ?) AS " + alias, w.equals(clause.Column{Name: column}), nil
+	}
+}
+
+// equals returns what stands behind the = of a tenant column. Ids are compared byte by byte, whatever the
+// column's collation is; on MySQL and MariaDB the collation's own comparison stays, for the index.
+func (w *work) equals(column clause.Column) any {
+	switch w.plugin.dialect {
+	case dialectMySQL:
+		return clause.Expr{SQL: "? AND CONVERT(? USING utf8mb4) COLLATE utf8mb4_bin = ?", Vars: []any{w.tenantID, column, w.tenantID}}
+	case dialectSQLite:
+		return clause.Expr{SQL: "? COLLATE BINARY", Vars: []any{w.tenantID}}
+	default:
+		return w.tenantID
 	}
 }
 
@@ -225,14 +238,14 @@ func (w *work) writeJoin(stmt *gorm.Statement, join clause.Join) error {
 	switch e := join.Expression.(type) {
 	case nil:
 	case clause.Expr:
-		text, vars, err := newReferences(w.plugin.dialect, e.SQL, e.Vars, w.source(stmt)).rewrite(false, w.tenantID)
+		text, vars, err := newReferences(w.plugin.dialect, e.SQL, e.Vars, w.source(stmt)).rewrite(false)
 		if err != nil {
 			return err
 		}
 		clause.Expr{SQL: text, Vars: vars, WithoutParentheses: e.WithoutParentheses}.Build(stmt)
 		return nil
 	case clause.NamedExpr:
-		text, vars, err := newReferences(w.plugin.dialect, e.SQL, e.Vars, w.source(stmt)).rewrite(false, w.tenantID)
+		text, vars, err := newReferences(w.plugin.dialect, e.SQL, e.Vars, w.source(stmt)).rewrite(false)
 		if err != nil {
 			return err
 		}
@@ -387,7 +400,8 @@ func writeOnConflict(w *work, stmt *gorm.Statement, c clause.Clause, build func(
 		}
 		conflict.DoUpdates = set
 		w.upsert = len(conflict.Where.Exprs) == 0
-		mine := []clause.Expression{clause.Eq{Column: clause.Column{Table: stmt.Table, Name: w.column}, Value: w.tenantID}}
+		column := clause.Column{Table: stmt.Table, Name: w.column}
+		mine := []clause.Expression{clause.Eq{Column: column, Value: w.equals(column)}}
 		if !w.upsert {
 			mine = append(mine, conditions{conflict.Where})
 		}
@@ -479,7 +493,8 @@ func writeWhere(w *work, stmt *gorm.Statement, c clause.Clause, build func(claus
 		return fmt.Errorf("%w: its WHERE is not where it belongs", ErrUnfiltered)
 	}
 	write(stmt, "WHERE ")
-	clause.Eq{Column: clause.Column{Table: stmt.Table, Name: w.column}, Value: w.tenantID}.Build(stmt)
+	column := clause.Column{Table: stmt.Table, Name: w.column}
+	clause.Eq{Column: column, Value: w.equals(column)}.Build(stmt)
 	if where, ok := c.Expression.(clause.Where); !ok || len(where.Exprs) > 0 {
 		if c.Expression == nil {
 			return fmt.Errorf("%w: its WHERE is empty", ErrUnfiltered)

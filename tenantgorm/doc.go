@@ -44,10 +44,12 @@
 // It is a fence against the forgotten filter. It does not see what goes past GORM: db.DB, the
 // statements of another library, functions of the database that read tables. (The handle of
 // package isolation refuses those where it is no wall itself.) It cannot know that a foreign key
-// leads to another tenant's row; make keys and unique indexes include the tenant column. It compares ids as
-// the tenant column does: give the column a type of text and a binary collation, or two tenants whose ids
-// are equal there (acme and ACME in MySQL's own collations, 7 and 007 as numbers) are one. On SQLite
-// DB.Check of package isolation refuses such a column, and DB.Verify looks for the rest. It does not
+// leads to another tenant's row; make keys and unique indexes include the tenant column. On SQLite, MySQL
+// and MariaDB it compares ids byte by byte, also where the column's collation takes acme and ACME for equal;
+// keys are still the column's, so that one of them may be told that its row is there already. A column of
+// numbers is not safe where ids are 7 and 007 (on SQLite and PostgreSQL they are one, on MySQL 007 finds nothing), nor is
+// citext, or a collation that is not deterministic, on PostgreSQL: give the column a type of text and a binary collation. On SQLite
+// DB.Check of package isolation refuses others, and DB.Verify looks for the rest. It does not
 // hold against SQL injection. On PostgreSQL a GROUP BY of the key alone no longer covers the other
 // columns, because what is selected from is no table.
 //

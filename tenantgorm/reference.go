@@ -13,16 +13,15 @@ import (
 type references struct {
 	scanner
 	vars []any
-	// table returns the SQL to put in the place of a table, with one ? for the tenant if
-	// filtered.
-	table func(name, written, alias string) (sql string, filtered bool, err error)
+	// table returns the SQL to put in the place of a table, with one ? for own if that is not nil.
+	table func(name, written, alias string) (sql string, own any, err error)
 
 	out    strings.Builder
 	copied int // up to here the text is in out
 	ahead  *token
 }
 
-func newReferences(dialect, text string, vars []any, table func(name, written, alias string) (string, bool, error)) *references {
+func newReferences(dialect, text string, vars []any, table func(name, written, alias string) (string, any, error)) *references {
 	return &references{scanner: scanner{text: text, dialect: dialect}, vars: vars, table: table}
 }
 
@@ -48,9 +47,9 @@ func (r *references) plain() (name, alias string, err error) {
 
 // rewrite puts a filtered source in the place of every table. A text for Table begins with a
 // table, one for Joins with JOIN.
-func (r *references) rewrite(begins bool, tenantID string) (string, []any, error) {
+func (r *references) rewrite(begins bool) (string, []any, error) {
 	if begins {
-		if err := r.reference(tenantID); err != nil {
+		if err := r.reference(); err != nil {
 			return "", nil, err
 		}
 	}
@@ -80,7 +79,7 @@ func (r *references) rewrite(begins bool, tenantID string) (string, []any, error
 			}
 			found = true
 			r.out.WriteString(sealSource)
-			if err := r.reference(tenantID); err != nil {
+			if err := r.reference(); err != nil {
 				return "", nil, err
 			}
 		case depth == 0 && t.punct(','):
@@ -89,7 +88,7 @@ func (r *references) rewrite(begins bool, tenantID string) (string, []any, error
 			}
 			r.copy(t.at)
 			r.out.WriteString(" " + sealValueEnd)
-			if err := r.reference(tenantID); err != nil {
+			if err := r.reference(); err != nil {
 				return "", nil, err
 			}
 		}
@@ -98,7 +97,7 @@ func (r *references) rewrite(begins bool, tenantID string) (string, []any, error
 
 // reference reads one table or sub-query, with its alias, and writes what takes its place. The
 // seal that follows begins what may be said about it: a condition, but no further table.
-func (r *references) reference(tenantID string) error {
+func (r *references) reference() error {
 	t, err := r.peek()
 	if err != nil {
 		return err
@@ -117,13 +116,13 @@ func (r *references) reference(tenantID string) error {
 	if alias == "?" {
 		return fmt.Errorf("%w: the alias in %q is not understood", ErrUnfiltered, r.text)
 	}
-	sql, filtered, err := r.table(name, written.text, alias)
+	sql, own, err := r.table(name, written.text, alias)
 	if err != nil {
 		return err
 	}
 	r.copy(written.at)
-	if filtered {
-		if err := r.insert(tenantID); err != nil {
+	if own != nil {
+		if err := r.insert(own); err != nil {
 			return err
 		}
 	}

@@ -264,7 +264,7 @@ func TestThePluginStepsAside(t *testing.T) {
 		err = db.WithContext(o.acme).Raw("SELECT name FROM customers WHERE id IN (SELECT id FROM customers)").Scan(&names).Error
 		if c.fence {
 			mustBe(t, err, tenantgorm.ErrUnfiltered)
-			if want := "SELECT * FROM (SELECT * FROM `customers` WHERE `tenant_id` = \"acme\") AS `customers` WHERE 1=1 AND `customers`.`deleted_at` IS NULL"; text != want {
+			if want := "SELECT * FROM (SELECT * FROM `customers` WHERE `tenant_id` = \"acme\" COLLATE BINARY) AS `customers` WHERE 1=1 AND `customers`.`deleted_at` IS NULL"; text != want {
 				t.Errorf("text %q, want %q", text, want)
 			}
 			return

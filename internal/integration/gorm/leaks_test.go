@@ -543,6 +543,71 @@ func TestR09PreparedStatementsServeEveryTenant(t *testing.T) {
 }
 
 // A locking read locks the rows that it returns, although they come from a filtered source.
+// paper is a row whose table may take two tenants' ids for equal.
+type paper struct {
+	ID       int64
+	TenantID string
+	Body     string
+	NextID   *int64
+	Next     *paper
+}
+
+func TestR01IDsThatTheColumnTakesForEqual(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		must(t, w.admin.Exec(map[string]string{
+			"sqlite":   "CREATE TABLE papers (id INTEGER PRIMARY KEY, tenant_id TEXT COLLATE NOCASE NOT NULL, body TEXT, next_id INTEGER)",
+			"postgres": "CREATE TABLE papers (id bigserial PRIMARY KEY, tenant_id text NOT NULL, body text, next_id bigint)",
+			"mysql": "CREATE TABLE papers (id bigint AUTO_INCREMENT PRIMARY KEY, tenant_id varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL, " +
+				"body text, next_id bigint, KEY (tenant_id))",
+		}[w.db.Name()]).Error)
+		mine := paper{Body: "of acme"}
+		must(t, w.as(w.acme).Create(&mine).Error)
+		must(t, w.as(w.acme).Model(&mine).Update("next_id", mine.ID).Error)
+		for _, id := range []string{"ACME", "Acme", "acmé", "a\u0301cme"} {
+			db := w.as(bound(t, id))
+			var papers []paper
+			var count int64
+			must(t, db.Find(&papers).Error)
+			own(t, 0, texts(papers)...)
+			must(t, db.Where("id = ?", mine.ID).Or("1 = 1").Find(&papers).Error)
+			own(t, 0, texts(papers)...)
+			must(t, db.Joins("Next").Find(&papers).Error)
+			own(t, 0, texts(papers)...)
+			must(t, db.Joins("JOIN papers AS p ON p.id = papers.next_id").Find(&papers).Error)
+			own(t, 0, texts(papers)...)
+			must(t, db.Where("id IN (?)", db.Model(&paper{}).Select("next_id")).Find(&papers).Error)
+			own(t, 0, texts(papers)...)
+			must(t, db.Model(&paper{}).Count(&count).Error)
+			mustBe(t, db.First(&paper{}, mine.ID).Error, gorm.ErrRecordNotFound)
+			update := db.Model(&paper{}).Where("id = ?", mine.ID).Update("body", "taken")
+			must(t, update.Error)
+			remove := db.Delete(&paper{}, mine.ID)
+			must(t, remove.Error)
+			mustBe(t, db.Save(&paper{ID: mine.ID, Body: "taken"}).Error, w.foreignKey())
+			mustBe(t, db.Create(&paper{TenantID: "acme", Body: "taken"}).Error, tenantgorm.ErrForeignTenant)
+			if count+update.RowsAffected+remove.RowsAffected != 0 {
+				t.Errorf("tenant %s counts %d, changes %d and deletes %d rows of acme", id, count, update.RowsAffected, remove.RowsAffected)
+			}
+		}
+		var papers []paper
+		must(t, w.as(w.acme).Joins("Next").Find(&papers).Error)
+		if len(papers) != 1 || papers[0].Next == nil || papers[0].Next.Body != "of acme" {
+			t.Errorf("acme has %+v", papers)
+		}
+		if done := w.as(w.acme).Delete(&paper{}, mine.ID); done.Error != nil || done.RowsAffected != 1 {
+			t.Errorf("acme deletes %d rows: %v", done.RowsAffected, done.Error)
+		}
+	})
+}
+
+func texts(papers []paper) []string {
+	var all []string
+	for _, p := range papers {
+		all = append(all, p.Body)
+	}
+	return all
+}
+
 func TestLockingReads(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		lock := clause.Locking{Strength: clause.LockingStrengthUpdate}
