@@ -361,7 +361,7 @@ func (m MariaDB) proveRows(ctx context.Context, t tenancy.Tenant) error {
 
 // deprovisionRows closes the login, deletes the rows in one transaction, and forgets whose the login
 // was at the very end, so that each step may be repeated. A login that is not written down is not
-// touched.
+// touched; rows that the system wrote for its tenant are deleted all the same.
 func (m MariaDB) deprovisionRows(ctx context.Context, t tenancy.Tenant) error {
 	db, err := m.ownRows(t)
 	if err != nil {
@@ -372,7 +372,7 @@ func (m MariaDB) deprovisionRows(ctx context.Context, t tenancy.Tenant) error {
 	login := dialect.MariaDBLogin(t.Placement.Schema)
 	if err := checkMark(ctx, db, wall.LoginMark(markPrefix), login, t); err != nil {
 		if errors.Is(err, ErrMissing) {
-			return nil
+			return m.Rows.deleteTenant(ctx, db, t.ID)
 		}
 		return err
 	}

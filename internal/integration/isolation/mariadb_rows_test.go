@@ -818,6 +818,28 @@ func TestR16CascadesOnMariaDB(t *testing.T) {
 	}
 }
 
+// TestDeprovisionRowsOnMariaDBWithoutALogin has rows of a tenant that never got its login.
+func TestDeprovisionRowsOnMariaDBWithoutALogin(t *testing.T) {
+	t.Parallel()
+	c := openMariaDBRows(t)
+	p, err := isolation.NewProvisioner(c.config, c.migration)
+	must(t, err)
+	late := tenant("late")
+	late.Placement, err = p.Place(t.Context(), late)
+	must(t, err)
+	_, err = c.db.ExecContext(tenancy.AsSystem(t.Context(), "import"), "INSERT INTO notes (tenant_id, body) VALUES ('late', 'imported')")
+	must(t, err)
+	manifest, err := p.Manifest(t.Context(), late)
+	must(t, err)
+	if len(manifest.Items) != 1 || manifest.Items[0].Rows != 1 {
+		t.Errorf("the manifest names %+v; want one row and no login", manifest.Items)
+	}
+	for range 2 {
+		must(t, p.Deprovision(t.Context(), late))
+	}
+	sees(t, tenancy.AsSystem(t.Context(), "count"), c.db, "of acme", "of globex")
+}
+
 // TestDeprovisionRowsOnMariaDBConverges ends the migrator's connections after each number of
 // statements, as kill -9 would, and begins again.
 func TestDeprovisionRowsOnMariaDBConverges(t *testing.T) {
