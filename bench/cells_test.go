@@ -33,6 +33,10 @@ var (
 	poolDirect   = way{"Pool", byPool, pipelined, own, 1.4, true}
 	poolPooled   = way{"Pool", byPool, pipelinedPooled, own, 1.4, true}
 	gormDirect   = way{"GORM+tenantpgx", byGORM, pipelined, fewer, 0, false}
+	gormPooled   = way{"GORM+tenantpgx", byGORM, pipelinedPooled, fewer, 0, false}
+
+	directly = []way{sqlDirect, stdlibDirect, poolDirect, gormDirect}
+	byPooler = []way{sqlPooled, stdlibPooled, poolPooled, gormPooled}
 )
 
 // The ways of the other engines, which have one driver.
@@ -53,14 +57,14 @@ func BenchmarkCells(b *testing.B) {
 		open                   func(b *testing.B) *site
 		ways                   []way
 	}{
-		{row, "PostgreSQL", "direct", onPostgreSQL(row, direct), []way{sqlDirect, stdlibDirect, poolDirect, gormDirect}},
-		{row, "PostgreSQL", "PgBouncer", onPostgreSQL(row, pooled), []way{sqlPooled, stdlibPooled, poolPooled}},
-		{schema, "PostgreSQL", "direct", onPostgreSQL(schema, direct), []way{sqlDirect, poolDirect, gormDirect}},
-		{schema, "PostgreSQL", "PgBouncer", onPostgreSQL(schema, pooled), []way{sqlPooled, poolPooled}},
-		{database, "PostgreSQL", "direct", onPostgreSQL(database, direct), []way{sqlDirect, poolDirect}},
-		{database, "PostgreSQL", "PgBouncer", onPostgreSQL(database, pooled), []way{sqlPooled, poolPooled}},
-		{row, "MariaDB", "direct", onMariaDB(row), []way{sqlOnly}},
-		{schema, "MariaDB", "direct", onMariaDB(schema), []way{sqlOnly}},
+		{row, "PostgreSQL", "direct", onPostgreSQL(row, direct), directly},
+		{row, "PostgreSQL", "PgBouncer", onPostgreSQL(row, pooled), byPooler},
+		{schema, "PostgreSQL", "direct", onPostgreSQL(schema, direct), directly},
+		{schema, "PostgreSQL", "PgBouncer", onPostgreSQL(schema, pooled), byPooler},
+		{database, "PostgreSQL", "direct", onPostgreSQL(database, direct), directly},
+		{database, "PostgreSQL", "PgBouncer", onPostgreSQL(database, pooled), byPooler},
+		{row, "MariaDB", "direct", onMariaDB(row), []way{sqlOnly, gormOnly}},
+		{schema, "MariaDB", "direct", onMariaDB(schema), []way{sqlOnly, gormOnly}},
 		{database, "MariaDB", "direct", onMariaDB(database), []way{sqlOnly, gormOnly}},
 		{row, "SQLite", "file", onSQLite(row), []way{sqlWrites, gormFiltered}},
 		{database, "SQLite", "file", onSQLite(database), []way{sqlOnly, gormOnly}},
